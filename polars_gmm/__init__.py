@@ -1,0 +1,37 @@
+"""Gaussian mixture models as Polars expressions.
+
+Importing the package registers the namespace ``.gmm`` on `polars.Expr`, `polars.DataFrame` and
+`polars.LazyFrame`. `gmm` gives the same namespaces in a form type checkers can see.
+
+Examples
+--------
+>>> import polars as pl
+>>> import polars_gmm as pg
+>>> df = pg.make_blobs(200, centers=[[0, 0], [10, 10]], seed=1)
+>>> model = df.gmm.fit("x0", "x1", k=2)
+>>> df.select(model.predict()).to_series().n_unique()
+2
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from polars_gmm._accessor import gmm
+from polars_gmm._blobs import make_blobs
+from polars_gmm._errors import FitInterrupted, GmmError
+from polars_gmm._fit import FitReport
+from polars_gmm._model import GaussianMixture
+
+try:
+    __version__ = version("polars-gmm")
+except PackageNotFoundError:
+    __version__ = "unknown"
+
+__all__ = [
+    "FitInterrupted",
+    "FitReport",
+    "GaussianMixture",
+    "GmmError",
+    "__version__",
+    "gmm",
+    "make_blobs",
+]

@@ -1,0 +1,88 @@
+"""What goes wrong, in words."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from polars_gmm._lib import GmmError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from polars_gmm._model import GaussianMixture
+
+__all__ = ["FitInterrupted", "GmmError", "abbreviated", "frame_errors"]
+
+_PLUGIN_SENTENCE = re.compile(r"the plugin failed with message: (.*?)(?:\n\n|\Z)", re.DOTALL)
+_SHOWN = 6
+
+
+class FitInterrupted(KeyboardInterrupt):
+    """A fit was interrupted from the keyboard.
+
+    Attributes
+    ----------
+    model : GaussianMixture or None
+        The last model evaluated, complete with its own log-likelihood; None when the fit was
+        interrupted before there was one.
+
+    Examples
+    --------
+    >>> import polars_gmm as pg
+    >>> issubclass(pg.FitInterrupted, KeyboardInterrupt)
+    True
+    """
+
+    def __init__(self, model: GaussianMixture | None = None) -> None:
+        self.model = model
+        if model is None:
+            super().__init__("the fit was interrupted before a model was evaluated")
+        else:
+            super().__init__(
+                f"the fit was interrupted after iteration {model.n_iter}; "
+                f"the last model evaluated is the attribute .model of this exception"
+            )
+
+
+def abbreviated(names: Sequence[str]) -> str:
+    """Write a list of names, shortened in the middle when it is long."""
+    if len(names) <= _SHOWN:
+        return repr(list(names))
+    first = ", ".join(map(repr, names[:3]))
+    return f"[{first}, ..., {names[-1]!r}]"
+
+
+@contextmanager
+def frame_errors(schema: pl.Schema, exprs: Sequence[pl.Expr]) -> Generator[None, None, None]:
+    """Raise as GmmError what Polars says of `exprs` on a frame with this schema."""
+    try:
+        yield
+    except pl.exceptions.ComputeError as error:
+        sentence = _PLUGIN_SENTENCE.search(str(error))
+        if sentence is None:
+            raise
+        raise GmmError(sentence[1]) from error
+    except (pl.exceptions.ColumnNotFoundError, pl.exceptions.StructFieldNotFoundError) as error:
+        raise GmmError(_missing(error, schema, exprs)) from error
+    except pl.exceptions.DuplicateError as error:
+        raise GmmError(
+            f"features must have different names, but {_first_sentence(error)}; "
+            f"name each column once, or rename one with .alias(...)"
+        ) from error
+
+
+def _missing(error: Exception, schema: pl.Schema, exprs: Sequence[pl.Expr]) -> str:
+    roots = [name for expr in exprs for name in expr.meta.root_names()]
+    missing = [name for name in dict.fromkeys(roots) if name not in schema]
+    named = ", ".join(map(repr, missing))
+    what = f"there is no column {named}" if missing else _first_sentence(error)
+    numeric = [name for name, dtype in schema.items() if dtype.is_numeric()]
+    return f"{what}: name columns of this frame, whose numeric columns are {abbreviated(numeric)}"
+
+
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"\.\s|\n", str(error), maxsplit=1)[0]

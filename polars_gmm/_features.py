@@ -1,0 +1,108 @@
+"""Feature names to expressions, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import polars as pl
+
+from polars_gmm._errors import GmmError, abbreviated, frame_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+FeatureSpec: TypeAlias = str | pl.Expr | Iterable[str | pl.Expr]
+
+
+def rows_of(features: Sequence[str]) -> pl.Expr:
+    """Give the column a model with these features reads.
+
+    ``["emb[0]", "emb[1]"]`` are the positions of an Array or List column ``emb``; one name is a
+    numeric column; several are the fields of a struct.
+    """
+    name = _positional(features)
+    if name is not None:
+        return pl.col(name)
+    return pl.col(features[0]) if len(features) == 1 else pl.struct(*features)
+
+
+def frame_of(features: Sequence[str], values: NDArray[np.float64]) -> pl.DataFrame:
+    """Lay values of shape (n, d) out as the columns that `rows_of` reads."""
+    name = _positional(features)
+    if name is not None:
+        return pl.DataFrame({name: pl.Series(values)})
+    return pl.DataFrame(values, schema=list(features), orient="row")
+
+
+def select_rows(
+    frame: pl.LazyFrame, features: Sequence[FeatureSpec], *, besides: Sequence[pl.Expr]
+) -> pl.Expr:
+    """Resolve a user's choice of features to one feature column.
+
+    Parameters
+    ----------
+    frame
+        Frame the features are chosen from; only its schema is read.
+    features
+        Names, expressions, selectors, or iterables of them; none for every numeric column.
+    besides
+        Columns with another role, which are left out of "every numeric column".
+
+    Raises
+    ------
+    GmmError
+        If a column is unknown, none is selected, or two have the same name.
+    """
+    schema = frame.collect_schema()
+    exprs = _flatten(features) if features else _numeric(frame, schema, besides)
+    with frame_errors(schema, exprs):
+        selected = frame.select(exprs).collect_schema()
+    if not selected:
+        raise GmmError(
+            f"a fit needs at least one feature, but the selection matches no column of "
+            f"{abbreviated(schema.names())}: name numeric columns"
+        )
+    return exprs[0] if len(exprs) == len(selected) == 1 else pl.struct(exprs)
+
+
+def _positional(features: Sequence[str]) -> str | None:
+    name = features[0].removesuffix("[0]")
+    positions = [f"{name}[{index}]" for index in range(len(features))]
+    return name if list(features) == positions else None
+
+
+def _flatten(features: Iterable[object]) -> list[pl.Expr]:
+    exprs: list[pl.Expr] = []
+    for feature in features:
+        if isinstance(feature, pl.Expr):
+            exprs.append(feature)
+        elif isinstance(feature, str):
+            exprs.append(pl.col(feature))
+        elif isinstance(feature, Iterable):
+            exprs.extend(_flatten(feature))
+        else:
+            raise GmmError(
+                f"a feature must be a column name, an expression or a selector; "
+                f"got {feature!r} of type {type(feature).__name__}"
+            )
+    return exprs
+
+
+def _numeric(frame: pl.LazyFrame, schema: pl.Schema, besides: Sequence[pl.Expr]) -> list[pl.Expr]:
+    with frame_errors(schema, besides):
+        outputs = [name for expr in besides for name in frame.select(expr).collect_schema()]
+    roots = [name for expr in besides for name in expr.meta.root_names()]
+    taken = {*outputs, *roots}
+    names = [name for name, dtype in schema.items() if dtype.is_numeric() and name not in taken]
+    if not names:
+        raise GmmError(
+            f"a fit needs at least one numeric column, but the columns are "
+            f"{_described(schema)}: name the features, or cast them to numbers"
+        )
+    return [pl.col(name) for name in names]
+
+
+def _described(schema: pl.Schema) -> str:
+    return abbreviated([f"{name}: {dtype}" for name, dtype in schema.items()])

@@ -1,0 +1,178 @@
+"""The driver of a fit over columns in memory."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from polars_gmm._errors import FitInterrupted, GmmError
+from polars_gmm._history import history_frame
+from polars_gmm._lib import Fitter, Model
+from polars_gmm._model import GaussianMixture, wrap
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from polars_gmm._options import FitOptions
+
+_SHORTEST = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """One iteration of a fit, as given to ``on_iteration``.
+
+    Attributes
+    ----------
+    iteration : int
+        Number of M-steps so far, from 1.
+    log_likelihood : float
+        Log-likelihood of `model` on the training rows, in nats.
+    change : float
+        What the iteration added to the mean log-likelihood per unit of weight.
+    seconds : float
+        Seconds the iteration took.
+    rows_per_second : float
+        Training rows over `seconds`.
+
+    Examples
+    --------
+    >>> import polars_gmm as pg
+    >>> seen = []
+    >>> df = pg.make_blobs(100, centers=2).drop("label")
+    >>> model = df.gmm.fit(k=2, on_iteration=seen.append)
+    >>> [report.iteration for report in seen] == list(range(1, model.n_iter + 1))
+    True
+    """
+
+    iteration: int
+    log_likelihood: float
+    change: float
+    seconds: float
+    rows_per_second: float
+    _fitter: Fitter = field(repr=False, compare=False)
+    _model: Model = field(repr=False, compare=False)
+
+    @property
+    def model(self) -> GaussianMixture:
+        """The model this iteration evaluated, with its own log-likelihood."""
+        course = [row for row in self._fitter.history() if row[0] <= self.iteration]
+        return wrap(self._model, history_frame(course))
+
+
+OnIteration: TypeAlias = Callable[[FitReport], object]
+
+
+def fit_in_memory(
+    read: Callable[[], pl.Series],
+    *,
+    extras: list[str],
+    options: FitOptions,
+    progress: bool,
+    on_iteration: OnIteration | None,
+) -> GaussianMixture:
+    """Fit a mixture to one column of rows and extras.
+
+    Parameters
+    ----------
+    read
+        Gives the column; called once.
+    extras
+        Roles of the column's fields after the rows.
+    options
+        Checked options.
+    progress
+        Show a progress bar, or lines on stderr where tqdm is not installed.
+    on_iteration
+        Called once after every iteration; returning False ends the fit with the model evaluated
+        last.
+
+    Raises
+    ------
+    FitInterrupted
+        On a KeyboardInterrupt, with the model evaluated last.
+    GmmError
+        If the rows cannot be fitted.
+    """
+    fitter: Fitter | None = None
+    try:
+        fitter = Fitter(read(), pickle.dumps({"extras": extras, "options": options}))
+        if progress or on_iteration is not None:
+            with _progress(progress, options["max_iter"]) as show:
+                _iterate(fitter, [watch for watch in (show, on_iteration) if watch is not None])
+        else:
+            fitter.run(None)
+    except KeyboardInterrupt as interrupt:
+        raise FitInterrupted(_evaluated(fitter)) from interrupt
+    model = _evaluated(fitter)
+    if model is None:
+        raise GmmError("the fit ended before a model was evaluated")
+    return model
+
+
+def _evaluated(fitter: Fitter | None) -> GaussianMixture | None:
+    if fitter is None:
+        return None
+    model = fitter.model()
+    return None if model is None else wrap(model, history_frame(fitter.history()))
+
+
+def _iterate(fitter: Fitter, watchers: Sequence[OnIteration]) -> None:
+    done, reported = False, 0
+    while not done:
+        began = perf_counter()
+        done = fitter.run(1)
+        seconds = perf_counter() - began
+        model = fitter.model()
+        if model is not None and fitter.iteration > reported:
+            reported = fitter.iteration
+            report = _report(fitter, model, max(seconds, _SHORTEST))
+            answers = [watch(report) for watch in watchers]
+            done = done or any(answer is False for answer in answers)
+
+
+def _report(fitter: Fitter, model: Model, seconds: float) -> FitReport:
+    return FitReport(
+        iteration=fitter.iteration,
+        log_likelihood=fitter.log_likelihood,
+        change=fitter.change,
+        seconds=seconds,
+        rows_per_second=fitter.n_rows / seconds,
+        _fitter=fitter,
+        _model=model,
+    )
+
+
+@contextmanager
+def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None, None]:
+    if not wanted:
+        yield None
+        return
+    try:
+        bar: Any = import_module("tqdm.auto").tqdm(total=max_iter, desc="EM", unit="iteration")
+    except ImportError:
+        yield _print_line
+        return
+    with bar:
+
+        def advance(report: FitReport) -> None:
+            bar.set_postfix(
+                log_likelihood=f"{report.log_likelihood:.8g}", change=f"{report.change:.1e}"
+            )
+            bar.update()
+
+        yield advance
+
+
+def _print_line(report: FitReport) -> None:
+    print(
+        f"EM iteration {report.iteration}: log-likelihood {report.log_likelihood:.8g}, "
+        f"change {report.change:.1e}, {report.seconds:.3g} s",
+        file=sys.stderr,
+    )

@@ -1,0 +1,46 @@
+"""The course of a fit: a row per evaluation of the log-likelihood."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from polars_gmm._errors import GmmError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SCHEMA = pl.Schema(
+    {
+        "iteration": pl.UInt32,
+        "log_likelihood": pl.Float64,
+        "change": pl.Float64,
+        "seconds": pl.Float64,
+    }
+)
+
+
+def history_frame(evaluations: Iterable[tuple[int, float, float, float]]) -> pl.DataFrame:
+    """Tabulate evaluations; the start has no change."""
+    rows = [
+        (iteration, log_likelihood, change if math.isfinite(change) else None, seconds)
+        for iteration, log_likelihood, change, seconds in evaluations
+    ]
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+
+
+def to_columns(history: pl.DataFrame) -> dict[str, list[Any]]:
+    """Give the table as lists by column, for JSON."""
+    return history.to_dict(as_series=False)
+
+
+def from_columns(columns: Any) -> pl.DataFrame:
+    """Read what `to_columns` wrote."""
+    try:
+        return pl.DataFrame(columns, schema=_SCHEMA)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise GmmError(
+            f"the history in a model's JSON must be lists named {_SCHEMA.names()}: {error}"
+        ) from error

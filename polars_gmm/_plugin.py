@@ -1,0 +1,106 @@
+"""The one door to the compiled expressions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from polars.plugins import register_plugin_function
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_OLDEST_POLARS = (1, 37)
+
+if tuple(int(part) for part in pl.__version__.split(".")[:2]) < _OLDEST_POLARS:
+    oldest = ".".join(map(str, _OLDEST_POLARS))
+    raise ImportError(
+        f"polars-gmm needs polars {oldest} or newer, but polars {pl.__version__} is installed: "
+        f"run `pip install --upgrade polars`"
+    )
+
+_LIBRARY = Path(__file__).parent
+
+
+def call(
+    function: str,
+    inputs: Sequence[pl.Expr],
+    *,
+    kwargs: Mapping[str, Any],
+    elementwise: bool = False,
+    scalar: bool = False,
+) -> pl.Expr:
+    """Build the expression of a compiled function.
+
+    Parameters
+    ----------
+    function
+        Symbol in the compiled library.
+    inputs
+        Input columns. Polars runs groups in parallel only where there is one; see `pack`.
+    kwargs
+        Options, pickled into the plan.
+    elementwise
+        Row i of the output depends on row i of the inputs alone.
+    scalar
+        The output is one value for a whole column or group.
+    """
+    return register_plugin_function(
+        plugin_path=_LIBRARY,
+        function_name=function,
+        args=inputs,
+        kwargs=dict(kwargs),
+        # Lets the streaming engine call the function morsel by morsel, and other expressions and
+        # filters move past it. False for a fit, whose rows depend on each other.
+        is_elementwise=elementwise,
+        # Makes the output one value per group in `group_by`, repeated to the group's length in
+        # `over` and beside longer columns in `select`.
+        returns_scalar=scalar,
+    )
+
+
+def call_with_model(
+    function: str,
+    rows: pl.Expr,
+    model: bytes | pl.Expr,
+    *,
+    kwargs: Mapping[str, Any],
+    elementwise: bool = False,
+    scalar: bool = False,
+) -> pl.Expr:
+    """Build the expression of a function of rows and a model.
+
+    A packed model travels in the kwargs, so that there is one input; a column of models is the
+    second input.
+    """
+    packed, columns = (model, []) if isinstance(model, bytes) else (None, [model])
+    return call(
+        function,
+        [rows, *columns],
+        kwargs={**kwargs, "model": packed},
+        elementwise=elementwise,
+        scalar=scalar,
+    )
+
+
+def pack(rows: pl.Expr, **extras: pl.Expr | None) -> tuple[pl.Expr, list[str]]:
+    """Pack rows and the columns that go with them into one input.
+
+    Parameters
+    ----------
+    rows
+        Feature column.
+    **extras
+        Columns by role: ``weight``, ``responsibility``, ``label`` or ``start``; None for absent.
+
+    Returns
+    -------
+    tuple
+        The input, which has the name of `rows`, and the roles of its fields after the first.
+    """
+    given = {role: column for role, column in extras.items() if column is not None}
+    if not given:
+        return rows, []
+    fields = (column.alias(f"polars_gmm:{role}") for role, column in given.items())
+    return pl.struct(rows, *fields), list(given)
