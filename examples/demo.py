@@ -75,13 +75,11 @@ def compare(frame: pl.DataFrame, model: pg.GaussianMixture) -> None:
         sk = sklearn.mixture.GaussianMixture(k, random_state=seed, tol=1e-6, max_iter=1000)
         matched.append(timed(sk.fit, array))
 
-    print(
-        f"\nNext to scikit-learn {sklearn.__version__}, on the same {len(frame):,} rows, k = {k}."
-    )
-    print("A fit stops when an iteration gains less than tol in mean log-likelihood; 1e-6 is")
-    print("polars-gmm's default, 1e-3 scikit-learn's, with up to 1,000 and 100 iterations. All else")
-    print("is the default of each, starts included, and each may use every core.")
-    print(f"Medians of {RUNS} runs with seeds 0 to {RUNS - 1}, taken in turns.")
+    print(f"\nNext to scikit-learn {sklearn.__version__}, on the same {len(frame):,} rows, k = {k}")
+    print("A fit stops when an iteration gains less than tol in mean log-likelihood. 1e-6, with at")
+    print("most 1,000 iterations, is polars-gmm's default; 1e-3, with at most 100, scikit-learn's.")
+    print("All else is the default of each, starts included, and each may use every core.")
+    print(f"Medians of {RUNS} runs with seeds 0 to {RUNS - 1}, taken in turns:")
     fits = [
         ("polars-gmm, tol 1e-6", ours, frame),
         ("scikit-learn, tol 1e-6", matched, array),
