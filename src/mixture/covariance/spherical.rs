@@ -1,0 +1,34 @@
+//! `Σ_c = σ_c² I` with `σ_c² = tr(S_c) / (d W_c)` (Celeux & Govaert 1995, model [λ_k I]).
+
+use ndarray::Array3;
+
+use super::super::statistics::{Scatter, Statistics};
+use super::{each, shaped, Floor, Structure};
+
+pub struct Spherical;
+
+impl Structure for Spherical {
+    fn name(&self) -> &'static str {
+        "spherical"
+    }
+
+    fn scatter(&self) -> Scatter {
+        Scatter::Diagonal
+    }
+
+    fn shape(&self, k: usize, _d: usize) -> (usize, usize, usize) {
+        (k, 1, 1)
+    }
+
+    fn n_parameters(&self, k: usize, _d: usize) -> usize {
+        k
+    }
+
+    fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {
+        let variances = each(statistics, Scatter::Diagonal, |v| {
+            let variance = v.iter().sum::<f64>() / v.len() as f64;
+            *v = vec![floor.clip_variance(variance)];
+        });
+        shaped(self, statistics, variances)
+    }
+}

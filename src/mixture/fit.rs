@@ -1,0 +1,255 @@
+//! The EM loop as a state machine: [`Em::ask`] gives the model to evaluate, [`Em::tell`] takes its statistics.
+//!
+//! Whoever reads the rows drives it: threads over memory, a group of a query, a stream. It watches the objective
+//! (the log-likelihood), and what it returns is always a model that was evaluated, with that model's own figures.
+
+use serde::{Deserialize, Serialize};
+
+use super::codec;
+use super::covariance::CovarianceType;
+use super::error::{Error, Result};
+use super::model::{Model, Training};
+use super::pass::Pass;
+use super::rows::Rows;
+use super::statistics::Statistics;
+
+/// Options of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// The structure of the models after the start.
+    pub covariance_type: CovarianceType,
+    /// M-steps at most.
+    pub max_iter: u32,
+    /// Stop when the mean log-likelihood rises by less; 0 runs to `max_iter`.
+    pub tol: f64,
+    /// Smallest eigenvalue of a covariance, in units of the features' variances.
+    pub covariance_floor: f64,
+}
+
+impl Options {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// The first option outside its range.
+    pub fn check(self) -> Result<Self> {
+        if !(self.tol >= 0.0 && self.tol.is_finite()) {
+            return Err(option(
+                "tol",
+                "a finite number >= 0 (change of the mean log-likelihood)",
+                self.tol,
+            ));
+        }
+        if !(self.covariance_floor >= 0.0 && self.covariance_floor < 1.0) {
+            let expected = "at least 0 and below 1 (in units of the features' variances)";
+            return Err(option("covariance_floor", expected, self.covariance_floor));
+        }
+        Ok(self)
+    }
+}
+
+/// The error of an option outside its range.
+pub fn option(option: &'static str, expected: &str, got: impl ToString) -> Error {
+    Error::Option {
+        option,
+        expected: expected.into(),
+        got: got.to_string(),
+    }
+}
+
+/// One evaluated iteration.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// M-steps since the start.
+    pub iteration: u32,
+    /// Log-likelihood of the best model so far.
+    pub log_likelihood: f64,
+    /// Rise of the mean log-likelihood; none for the start.
+    pub change: Option<f64>,
+}
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The change fell below `tol`.
+    Converged,
+    /// `max_iter` was reached.
+    MaxIter,
+    /// The objective fell by more than rounding explains; the model before is kept.
+    Stalled,
+}
+
+/// The state of the loop, whole: serialised, it goes on elsewhere from where it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Em {
+    options: Options,
+    canonical: bool,
+    iteration: u32,
+    #[serde(with = "as_json")]
+    asked: Model,
+    #[serde(with = "as_json_option")]
+    best: Option<Model>,
+    history: Vec<Record>,
+    outcome: Option<Outcome>,
+}
+
+/// A fall of the mean log-likelihood up to this, relative, is rounding.
+const ROUNDING: f64 = 1e-10;
+
+impl Em {
+    /// A loop that begins at `start`. With `canonical`, components come out in lexicographic order of their means;
+    /// without, they keep the order of the start.
+    pub fn new(start: Model, options: Options, canonical: bool) -> Self {
+        Self {
+            options,
+            canonical,
+            iteration: 0,
+            asked: start,
+            best: None,
+            history: Vec::new(),
+            outcome: None,
+        }
+    }
+
+    /// The model to evaluate next.
+    pub fn ask(&self) -> &Model {
+        &self.asked
+    }
+
+    /// Takes the statistics of all rows under the asked model; returns whether the loop is done.
+    ///
+    /// # Errors
+    /// If the log-likelihood is no number, or the M-step fails.
+    pub fn tell(&mut self, statistics: &Statistics) -> Result<bool> {
+        if self.outcome.is_some() {
+            return Ok(true);
+        }
+        let value = statistics.log_likelihood;
+        if !value.is_finite() {
+            return Err(Error::LikelihoodNotFinite {
+                iteration: self.iteration,
+                value,
+            });
+        }
+        let before = self.log_likelihood();
+        let change = before.map(|b| (value - b) / statistics.total_weight);
+        if before.is_none_or(|b| value >= b) {
+            self.best = Some(self.evaluated(statistics));
+        }
+        self.history.push(Record {
+            iteration: self.iteration,
+            log_likelihood: before.map_or(value, |b| b.max(value)),
+            change: change.map(|c| c.max(0.0)),
+        });
+        self.outcome = self.judge(change, value / statistics.total_weight);
+        if self.outcome.is_none() {
+            self.asked = Model::maximize(
+                self.asked.features(),
+                self.options.covariance_type,
+                statistics,
+                self.options.covariance_floor,
+                Some(&self.asked),
+            )?;
+            self.iteration += 1;
+        }
+        Ok(self.outcome.is_some())
+    }
+
+    /// Evaluates and maximises over rows in memory until done or for a number of evaluations.
+    ///
+    /// # Errors
+    /// What [`Em::tell`], the factorisation of a model, or the pass returns; the state stays at the last complete step.
+    pub fn run(&mut self, rows: &dyn Rows, pass: Pass, evaluations: Option<u32>) -> Result<bool> {
+        let form = self.options.covariance_type.structure().scatter();
+        let mut left = evaluations.unwrap_or(u32::MAX);
+        while self.outcome.is_none() && left > 0 {
+            let statistics = pass.expect(rows, &self.asked.density()?, form)?;
+            self.tell(&statistics)?;
+            left -= 1;
+        }
+        Ok(self.outcome.is_some())
+    }
+
+    /// The best model evaluated, complete with its figures; none before the first evaluation.
+    pub fn model(&self) -> Option<Model> {
+        let best = self.best.as_ref()?;
+        let mut model = if self.canonical {
+            best.sorted()
+        } else {
+            best.clone()
+        };
+        model.training.n_iter = Some(self.iteration);
+        model.training.converged = Some(self.outcome == Some(Outcome::Converged));
+        Some(model)
+    }
+
+    /// Log-likelihood of that model.
+    pub fn log_likelihood(&self) -> Option<f64> {
+        self.best.as_ref().and_then(|m| m.training.log_likelihood)
+    }
+
+    /// M-steps taken since the start.
+    pub fn iteration(&self) -> u32 {
+        self.history.last().map_or(0, |r| r.iteration)
+    }
+
+    /// All evaluations.
+    pub fn history(&self) -> &[Record] {
+        &self.history
+    }
+
+    fn evaluated(&self, statistics: &Statistics) -> Model {
+        let mut model = self.asked.clone();
+        model.training = Training {
+            log_likelihood: Some(statistics.log_likelihood),
+            entropy: Some(statistics.entropy),
+            n_rows: Some(statistics.n_rows),
+            total_weight: Some(statistics.total_weight),
+            ..Training::default()
+        };
+        model
+    }
+
+    fn judge(&self, change: Option<f64>, mean: f64) -> Option<Outcome> {
+        let change = change.unwrap_or(f64::INFINITY);
+        if change < -ROUNDING * mean.abs().max(1.0) {
+            Some(Outcome::Stalled)
+        } else if change < self.options.tol {
+            Some(Outcome::Converged)
+        } else if self.iteration >= self.options.max_iter {
+            Some(Outcome::MaxIter)
+        } else {
+            None
+        }
+    }
+}
+
+mod as_json {
+    use super::{codec, Model};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(model: &Model, s: S) -> Result<S::Ok, S::Error> {
+        codec::to_json(model).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Model, D::Error> {
+        codec::from_json(&String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}
+
+mod as_json_option {
+    use super::{codec, Model};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(model: &Option<Model>, s: S) -> Result<S::Ok, S::Error> {
+        model.as_ref().map(codec::to_json).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Model>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|t| codec::from_json(&t))
+            .transpose()
+            .map_err(D::Error::custom)
+    }
+}

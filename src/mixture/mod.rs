@@ -1,0 +1,53 @@
+//! The mathematics of Gaussian mixtures: rows in, numbers out, no table engine and no interpreter.
+//!
+//! A mixture of `k` components over `d` features has the density
+//!
+//! ```text
+//! p(x) = Σ_c π_c N(x; μ_c, Σ_c)
+//! ```
+//!
+//! and expectation-maximisation (Dempster, Laird & Rubin 1977; Bishop 2006, §9.2.2) alternates
+//!
+//! ```text
+//! E   r_ic = π_c N(x_i; μ_c, Σ_c) / p(x_i)                              density
+//!     W_c = Σ_i w_i r_ic,  m_c = Σ_i w_i r_ic x_i / W_c,
+//!     S_c = Σ_i w_i r_ic (x_i − m_c)(x_i − m_c)ᵀ                        statistics
+//! M   π_c = W_c / Σ W,  μ_c = m_c,  Σ_c = structure(W, m, S)            model, covariance
+//! ```
+//!
+//! | file | owns |
+//! |---|---|
+//! | [`rows`] | a block of rows in lanes, and the traits of those who fill it |
+//! | [`simd`] | run-time dispatch of vector code, the exponential |
+//! | [`density`] | E-step on a block |
+//! | [`statistics`] | sufficient statistics: of a block, and their sum |
+//! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
+//! | [`covariance`] | the covariance structures, the only match on their kind |
+//! | [`model`] | a validated mixture, and the M-step that makes one |
+//! | [`codec`] | a model as versioned bytes and JSON |
+//! | [`linalg`] | Cholesky factors and eigenvalues |
+//! | [`start`] | where EM begins |
+//! | [`fit`] | the EM loop: ask for a model to evaluate, tell it the statistics |
+//! | [`error`] | every failure, as a sentence |
+
+pub mod codec;
+pub mod covariance;
+pub mod density;
+pub mod error;
+pub mod fit;
+pub mod linalg;
+pub mod model;
+pub mod pass;
+pub mod rows;
+pub mod simd;
+pub mod start;
+pub mod statistics;
+
+pub use covariance::CovarianceType;
+pub use density::Density;
+pub use error::{Error, Result};
+pub use fit::{Em, Options};
+pub use model::{Model, Training};
+pub use pass::{Execution, Pass};
+pub use rows::{Block, Responsibilities, Rows};
+pub use statistics::Statistics;

@@ -1,0 +1,362 @@
+//! A mixture: weights, means, covariances; validated when made, never changed.
+
+use ndarray::{s, Array1, Array2, Array3, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::covariance::CovarianceType;
+use super::density::Density;
+use super::error::{Error, Result};
+use super::statistics::Statistics;
+
+/// A Gaussian mixture and what its fit says of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    features: Vec<String>,
+    covariance_type: CovarianceType,
+    weights: Array1<f64>,
+    means: Array2<f64>,
+    covariances: Array3<f64>,
+    /// What the data it was estimated from say.
+    pub training: Training,
+}
+
+/// Figures of the data a model was estimated from, evaluated under that very model; absent where unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Training {
+    /// `Σ w ln p(x)`.
+    pub log_likelihood: Option<f64>,
+    /// `−Σ w Σ_c r_c ln r_c`.
+    pub entropy: Option<f64>,
+    /// Rows of positive weight.
+    pub n_rows: Option<u64>,
+    /// `Σ w`.
+    pub total_weight: Option<f64>,
+    /// M-steps since the start.
+    pub n_iter: Option<u32>,
+    /// Whether the fit met its stop rule.
+    pub converged: Option<bool>,
+}
+
+/// Weights sum to 1 to within this.
+const WEIGHT_SUM: f64 = 1e-6;
+/// Entries across the diagonal agree to within this, relative to the standard deviations.
+const SYMMETRY: f64 = 1e-8;
+
+impl Model {
+    /// A model of checked parameters; `covariances` in the compact shape of their type.
+    ///
+    /// Positive definiteness is checked by [`Density::new`], whose factors prove it.
+    ///
+    /// # Errors
+    /// One sentence for each way to be wrong: shapes, NaN, weights, symmetry, names.
+    pub fn new(
+        features: Vec<String>,
+        covariance_type: CovarianceType,
+        weights: Array1<f64>,
+        means: Array2<f64>,
+        covariances: Array3<f64>,
+    ) -> Result<Self> {
+        let model = Self {
+            features,
+            covariance_type,
+            weights,
+            means,
+            covariances,
+            training: Training::default(),
+        };
+        model.check_shapes()?;
+        model.check_finite()?;
+        model.check_weights()?;
+        model.check_symmetry()?;
+        model.check_names()?;
+        Ok(model)
+    }
+
+    /// The M-step (Bishop 2006, eq. 9.24–9.26): the model that maximises the expected log-likelihood of the
+    /// statistics under a covariance structure. A component of weight zero keeps the mean of `previous`, or takes
+    /// the mean of all rows, and has the pooled covariance.
+    ///
+    /// # Errors
+    /// If the statistics weigh nothing or lack the scatter the structure needs.
+    pub fn maximize(
+        features: &[String],
+        covariance_type: CovarianceType,
+        statistics: &Statistics,
+        covariance_floor: f64,
+        previous: Option<&Model>,
+    ) -> Result<Self> {
+        let total: f64 = statistics.weight().iter().sum();
+        if !(total > 0.0 && total.is_finite()) {
+            return Err(Error::NoWeight {
+                total_weight: total,
+            });
+        }
+        Ok(Self {
+            features: features.to_vec(),
+            covariance_type,
+            weights: statistics.weight().iter().map(|w| w / total).collect(),
+            means: means(statistics, previous),
+            covariances: covariance_type.maximize(statistics, covariance_floor)?,
+            training: Training {
+                n_rows: Some(statistics.n_rows),
+                total_weight: Some(statistics.total_weight),
+                ..Training::default()
+            },
+        })
+    }
+
+    /// Number of components.
+    pub fn k(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Number of features.
+    pub fn d(&self) -> usize {
+        self.features.len()
+    }
+
+    /// Names of the features, in the order of the means.
+    pub fn features(&self) -> &[String] {
+        &self.features
+    }
+
+    /// The covariance structure.
+    pub fn covariance_type(&self) -> CovarianceType {
+        self.covariance_type
+    }
+
+    /// Mixing weights, `k`.
+    pub fn weights(&self) -> &Array1<f64> {
+        &self.weights
+    }
+
+    /// Means, `k × d`.
+    pub fn means(&self) -> &Array2<f64> {
+        &self.means
+    }
+
+    /// Covariances in the compact shape of their structure.
+    pub fn covariances(&self) -> &Array3<f64> {
+        &self.covariances
+    }
+
+    /// Covariances written out, `k × d × d`.
+    pub fn full_covariances(&self) -> Array3<f64> {
+        let (k, d) = (self.k(), self.d());
+        let (kept, rows, columns) = self.covariances.dim();
+        Array3::from_shape_fn((k, d, d), |(c, i, j)| {
+            if rows == d {
+                self.covariances[[c % kept, i, j]]
+            } else if i == j {
+                self.covariances[[c % kept, 0, i % columns]]
+            } else {
+                0.0
+            }
+        })
+    }
+
+    /// The compact form of covariances written out as `k × d × d`.
+    ///
+    /// # Errors
+    /// If they do not have the structure of the type.
+    pub fn compact(covariance_type: CovarianceType, full: &Array3<f64>) -> Result<Array3<f64>> {
+        let structure = covariance_type.structure();
+        let (k, d, _) = full.dim();
+        let shape = structure.shape(k, d);
+        let compact = Array3::from_shape_fn(shape, |(c, i, j)| {
+            if shape.1 == d {
+                full[[c, i, j]]
+            } else {
+                full[[c, j, j]]
+            }
+        });
+        let restored = Self {
+            features: vec![String::new(); d],
+            covariance_type,
+            weights: Array1::zeros(k),
+            means: Array2::zeros((k, d)),
+            covariances: compact,
+            training: Training::default(),
+        };
+        let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+        for (component, (a, b)) in full
+            .outer_iter()
+            .zip(restored.full_covariances().outer_iter())
+            .enumerate()
+        {
+            if !a.iter().zip(b).all(same) {
+                let expected = match shape {
+                    (_, 1, 1) => "multiples of the identity",
+                    (_, 1, _) => "diagonal",
+                    _ => "equal for all components",
+                };
+                let covariance_type = structure.name();
+                return Err(Error::Structure {
+                    covariance_type,
+                    expected,
+                    component,
+                });
+            }
+        }
+        Ok(restored.covariances)
+    }
+
+    /// Free parameters: weights, means and covariances.
+    pub fn n_parameters(&self) -> usize {
+        let (k, d) = (self.k(), self.d());
+        k - 1 + k * d + self.covariance_type.structure().n_parameters(k, d)
+    }
+
+    /// The model factorised for evaluation.
+    ///
+    /// # Errors
+    /// If a covariance is not positive definite.
+    pub fn density(&self) -> Result<Density> {
+        Density::new(self)
+    }
+
+    /// The same model with its components in lexicographic order of their means.
+    #[must_use]
+    pub fn sorted(&self) -> Self {
+        let mut order: Vec<usize> = (0..self.k()).collect();
+        order.sort_by(|a, b| {
+            let pairs = self.means.row(*a).into_iter().zip(self.means.row(*b));
+            pairs
+                .map(|(x, y)| x.total_cmp(y))
+                .find(|o| o.is_ne())
+                .unwrap_or(a.cmp(b))
+        });
+        let shared = self.covariances.len_of(Axis(0)) == 1;
+        Self {
+            weights: self.weights.select(Axis(0), &order),
+            means: self.means.select(Axis(0), &order),
+            covariances: if shared {
+                self.covariances.clone()
+            } else {
+                self.covariances.select(Axis(0), &order)
+            },
+            ..self.clone()
+        }
+    }
+
+    fn check_shapes(&self) -> Result<()> {
+        let (k, d) = (self.k(), self.d());
+        if k == 0 || d == 0 {
+            return Err(Error::Shape {
+                name: "weights and features",
+                expected: "(k,) and (d,) with k and d at least 1".into(),
+                got: format!("({k},) and ({d},)"),
+            });
+        }
+        if self.means.dim() != (k, d) {
+            return Err(Error::Shape {
+                name: "means",
+                expected: format!("({k}, {d}) for {k} weights and {d} features"),
+                got: format!("{:?}", self.means.dim()),
+            });
+        }
+        let structure = self.covariance_type.structure();
+        if self.covariances.dim() != structure.shape(k, d) {
+            return Err(Error::Shape {
+                name: "covariances",
+                expected: format!(
+                    "{:?} for covariance_type {:?}",
+                    structure.shape(k, d),
+                    structure.name()
+                ),
+                got: format!("{:?}", self.covariances.dim()),
+            });
+        }
+        Ok(())
+    }
+
+    fn check_finite(&self) -> Result<()> {
+        let arrays = [
+            ("weights", self.weights.view().into_dyn()),
+            ("means", self.means.view().into_dyn()),
+            ("covariances", self.covariances.view().into_dyn()),
+        ];
+        for (name, array) in arrays {
+            for (component, values) in array.outer_iter().enumerate() {
+                if let Some(&value) = values.iter().find(|v| !v.is_finite()) {
+                    return Err(Error::NotFinite {
+                        name,
+                        component,
+                        value,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_weights(&self) -> Result<()> {
+        if let Some(component) = self.weights.iter().position(|w| *w < 0.0) {
+            return Err(Error::NegativeWeight {
+                component,
+                value: self.weights[component],
+            });
+        }
+        let sum = self.weights.sum();
+        if (sum - 1.0).abs() > WEIGHT_SUM {
+            return Err(Error::WeightSum { sum });
+        }
+        Ok(())
+    }
+
+    fn check_symmetry(&self) -> Result<()> {
+        if self.covariances.len_of(Axis(1)) != self.d() {
+            return Ok(());
+        }
+        for (component, matrix) in self.covariances.outer_iter().enumerate() {
+            for ((row, column), &a) in matrix.indexed_iter() {
+                let b = matrix[[column, row]];
+                let scale = (matrix[[row, row]] * matrix[[column, column]]).abs().sqrt();
+                if row < column && (a - b).abs() > SYMMETRY * scale.max(f64::MIN_POSITIVE) {
+                    return Err(Error::NotSymmetric {
+                        component,
+                        row,
+                        column,
+                        a,
+                        b,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<()> {
+        let mut sorted: Vec<&String> = self.features.iter().collect();
+        sorted.sort();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Error::DuplicateFeature {
+                name: pair[0].clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The components' means; of components of weight zero, the previous ones, or the mean of all rows.
+fn means(statistics: &Statistics, previous: Option<&Model>) -> Array2<f64> {
+    let (k, d) = (statistics.k(), statistics.d());
+    let mut means = Array2::zeros((k, d));
+    for (m, value) in means.iter_mut().zip(statistics.mean()) {
+        *m = *value;
+    }
+    let total: f64 = statistics.weight().iter().sum();
+    let mut overall = Array1::<f64>::zeros(d);
+    for (mean, w) in means.outer_iter().zip(statistics.weight()) {
+        overall.scaled_add(w / total, &mean);
+    }
+    for (c, w) in statistics.weight().iter().enumerate() {
+        if *w == 0.0 {
+            let stand_in = previous
+                .filter(|p| p.k() == k)
+                .map_or(overall.view(), |p| p.means.row(c));
+            means.slice_mut(s![c, ..]).assign(&stand_in);
+        }
+    }
+    means
+}

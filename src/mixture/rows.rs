@@ -1,0 +1,275 @@
+//! A block of rows. Lanes are rows: feature `j` of all rows of the block lies contiguously, padded
+//! to a multiple of [`PAD`], so that vector code never meets a tail.
+
+/// Rows are padded to a multiple of this: four vectors of the widest instruction set.
+pub const PAD: usize = 32;
+
+/// Why a row of a block takes no part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowState {
+    /// The row counts, by its weight.
+    Valid,
+    /// A feature is null.
+    Null,
+    /// A feature is NaN or infinite.
+    NotFinite,
+}
+
+/// Rows that can be read block by block, in any order, from several threads.
+pub trait Rows: Sync {
+    /// Number of rows, those of weight zero included.
+    fn n_rows(&self) -> usize;
+
+    /// Number of features.
+    fn d(&self) -> usize;
+
+    /// Reads rows `start .. start + block.len()`: features, weights and null marks.
+    /// The block comes in with weights 1 and no row marked.
+    fn read(&self, start: usize, block: &mut Block);
+}
+
+/// Responsibilities that are given instead of computed: labels, a column, a random draw.
+pub trait Responsibilities: Sync {
+    /// Number of components.
+    fn k(&self) -> usize;
+
+    /// Writes the responsibilities of rows `start .. start + block.len()`, component by component.
+    /// The block's rows come in with zeros.
+    fn assign(&self, start: usize, block: &mut Block);
+}
+
+/// Up to a leaf of rows, with what the E-step says about each.
+///
+/// `features` is `d` lanes of `stride`, `responsibilities` is `k` lanes of `stride`.
+/// Padding rows, null rows and rows that are not finite hold zeros and weigh nothing.
+#[derive(Debug, Default)]
+pub struct Block {
+    len: usize,
+    stride: usize,
+    d: usize,
+    k: usize,
+    features: Vec<f64>,
+    weight: Vec<f64>,
+    state: Vec<RowState>,
+    pub(super) responsibilities: Vec<f64>,
+    pub(super) log_density: Vec<f64>,
+    pub(super) entropy: Vec<f64>,
+    pub(super) scratch: Vec<f64>,
+}
+
+impl Block {
+    /// Makes room for `len` rows of `d` features and `k` components, all weights 1.
+    pub fn reset(&mut self, len: usize, d: usize, k: usize) {
+        self.len = len;
+        self.stride = len.next_multiple_of(PAD);
+        self.d = d;
+        self.k = k;
+        refill(&mut self.features, d * self.stride, 0.0);
+        refill(&mut self.weight, self.stride, 1.0);
+        refill(&mut self.responsibilities, k * self.stride, 0.0);
+        refill(&mut self.log_density, self.stride, 0.0);
+        refill(&mut self.entropy, self.stride, 0.0);
+        self.state.clear();
+        self.state.resize(len, RowState::Valid);
+    }
+
+    /// Resets the block, reads its rows from `rows`, and takes out those that cannot count.
+    pub fn load(&mut self, rows: &dyn Rows, start: usize, len: usize, k: usize) {
+        self.reset(len, rows.d(), k);
+        rows.read(start, self);
+        self.mark_not_finite();
+        self.take_out();
+    }
+
+    /// Rows in the block.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the block holds no row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Number of features.
+    pub fn d(&self) -> usize {
+        self.d
+    }
+
+    /// Number of components.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Length of a lane, padding included.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All features, lane after lane.
+    pub fn features(&self) -> &[f64] {
+        &self.features
+    }
+
+    /// All features, lane after lane of [`Block::stride`], to be written by [`Rows::read`].
+    pub fn features_mut(&mut self) -> &mut [f64] {
+        &mut self.features
+    }
+
+    /// Feature `j` of the rows, to be written by [`Rows::read`].
+    pub fn feature_mut(&mut self, j: usize) -> &mut [f64] {
+        &mut self.features[j * self.stride..][..self.len]
+    }
+
+    /// Feature `j` of the rows.
+    pub fn feature(&self, j: usize) -> &[f64] {
+        &self.features[j * self.stride..][..self.len]
+    }
+
+    /// The weights, padding included.
+    pub fn weight(&self) -> &[f64] {
+        &self.weight
+    }
+
+    /// The weights of the rows, to be written by [`Rows::read`].
+    pub fn weight_mut(&mut self) -> &mut [f64] {
+        &mut self.weight[..self.len]
+    }
+
+    /// What each row is.
+    pub fn state(&self) -> &[RowState] {
+        &self.state
+    }
+
+    /// Marks row `i` as null.
+    pub fn mark_null(&mut self, i: usize) {
+        self.state[i] = RowState::Null;
+    }
+
+    /// Component `c` of the rows: log joint density, or responsibility, as the last step left it.
+    pub fn component(&self, c: usize) -> &[f64] {
+        &self.responsibilities[c * self.stride..][..self.len]
+    }
+
+    /// All components, lane after lane of [`Block::stride`], to be written by [`Responsibilities::assign`].
+    pub fn components_mut(&mut self) -> &mut [f64] {
+        &mut self.responsibilities
+    }
+
+    /// Component `c` of the rows, to be written by [`Responsibilities::assign`].
+    pub fn component_mut(&mut self, c: usize) -> &mut [f64] {
+        &mut self.responsibilities[c * self.stride..][..self.len]
+    }
+
+    /// log p(x) of the rows, after an E-step.
+    pub fn log_density(&self) -> &[f64] {
+        &self.log_density[..self.len]
+    }
+
+    /// A row counts if it is valid and weighs more than nothing.
+    pub fn counts(&self, i: usize) -> bool {
+        self.state[i] == RowState::Valid && self.weight[i] > 0.0
+    }
+
+    fn mark_not_finite(&mut self) {
+        let mut probe = std::mem::take(&mut self.log_density);
+        for lane in self.features.chunks_exact(self.stride.max(1)) {
+            for (p, x) in probe.iter_mut().zip(lane) {
+                *p += x * 0.0;
+            }
+        }
+        for (p, state) in probe.iter_mut().zip(&mut self.state) {
+            if *p != 0.0 && *state == RowState::Valid {
+                *state = RowState::NotFinite;
+            }
+            *p = 0.0;
+        }
+        self.log_density = probe;
+    }
+
+    fn take_out(&mut self) {
+        self.weight[self.len..].fill(0.0);
+        for i in 0..self.len {
+            if self.state[i] != RowState::Valid {
+                self.weight[i] = 0.0;
+                for j in 0..self.d {
+                    self.features[j * self.stride + i] = 0.0;
+                }
+            }
+        }
+    }
+}
+
+fn refill(lane: &mut Vec<f64>, len: usize, value: f64) {
+    lane.clear();
+    lane.resize(len, value);
+}
+
+/// Rows held in memory by the mathematics itself: the start sample, and tests.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// `d` columns of equal length.
+    pub columns: Vec<Vec<f64>>,
+    /// A weight for each row.
+    pub weight: Vec<f64>,
+}
+
+impl Rows for Sample {
+    fn n_rows(&self) -> usize {
+        self.weight.len()
+    }
+
+    fn d(&self) -> usize {
+        self.columns.len()
+    }
+
+    fn read(&self, start: usize, block: &mut Block) {
+        let rows = start..start + block.len();
+        for (j, column) in self.columns.iter().enumerate() {
+            block.feature_mut(j).copy_from_slice(&column[rows.clone()]);
+        }
+        block.weight_mut().copy_from_slice(&self.weight[rows]);
+    }
+}
+
+/// Hard assignments: row `i` belongs wholly to `component[i]`, or to none.
+pub struct Labels<'a> {
+    /// Number of components.
+    pub k: usize,
+    /// The component of each row.
+    pub component: &'a [Option<u32>],
+}
+
+impl Responsibilities for Labels<'_> {
+    fn k(&self) -> usize {
+        self.k
+    }
+
+    fn assign(&self, start: usize, block: &mut Block) {
+        for i in 0..block.len() {
+            if let Some(c) = self.component[start + i] {
+                block.component_mut(c as usize)[i] = 1.0;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_cannot_count_are_taken_out() {
+        let sample = Sample {
+            columns: vec![vec![1.0, f64::NAN, 3.0], vec![1.0, 2.0, f64::INFINITY]],
+            weight: vec![1.0, 2.0, 3.0],
+        };
+        let mut block = Block::default();
+        block.load(&sample, 0, 3, 1);
+        use RowState::{NotFinite, Valid};
+        assert_eq!(block.state(), [Valid, NotFinite, NotFinite]);
+        assert_eq!(&block.weight()[..4], [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(block.feature(1), [1.0, 0.0, 0.0]);
+        assert_eq!(block.stride() % PAD, 0);
+    }
+}

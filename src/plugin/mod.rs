@@ -1,0 +1,21 @@
+//! The boundary: columns in, columns out. All that Polars and Python are asked or told is in here.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `columns` | input Series -> rows: dtypes, chunks, nulls, names, the checks of data |
+//! | `values` | models and statistics <-> Polars structs and Binary |
+//! | `options` | kwargs -> checked options |
+//! | `score` | rows and a model -> one output column |
+//! | `train` | rows and options -> a fit |
+//! | `expressions` | the `#[polars_expr]` shells |
+//! | `python` | the classes and functions the Python drivers use |
+//! | `error` | failures of data and kwargs, as sentences |
+
+mod columns;
+mod error;
+mod expressions;
+mod options;
+pub mod python;
+mod score;
+mod train;
+mod values;

@@ -1,0 +1,182 @@
+//! kwargs -> checked options. Unknown keys and values are errors, never defaults.
+
+use serde::Deserialize;
+use serde_bytes::ByteBuf;
+
+use super::error::{Error, Result};
+use crate::mixture::fit::option;
+use crate::mixture::start::{Draw, Method};
+use crate::mixture::{codec, CovarianceType, Model, Options};
+
+/// kwargs of the scoring functions, of `statistics` and of `em_step`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelKwargs {
+    pub extras: Vec<String>,
+    pub model: Option<ByteBuf>,
+    #[serde(default)]
+    pub log: bool,
+    #[serde(default)]
+    pub covariance_floor: f64,
+}
+
+impl ModelKwargs {
+    /// The model in the kwargs, if it is not an input.
+    ///
+    /// # Errors
+    /// If the bytes are no model.
+    pub fn model(&self) -> Result<Option<Model>> {
+        Ok(self
+            .model
+            .as_ref()
+            .map(|bytes| codec::unpack(bytes))
+            .transpose()?)
+    }
+}
+
+/// kwargs of `m_step` and `maximize`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MStepKwargs {
+    #[serde(default)]
+    pub extras: Vec<String>,
+    pub covariance_type: String,
+    pub covariance_floor: f64,
+}
+
+impl MStepKwargs {
+    /// The options of an M-step.
+    ///
+    /// # Errors
+    /// The first option outside its range.
+    pub fn options(&self) -> Result<Options> {
+        let covariance_type = CovarianceType::parse(&self.covariance_type)?;
+        let options = Options {
+            covariance_type,
+            max_iter: 0,
+            tol: 0.0,
+            covariance_floor: self.covariance_floor,
+        };
+        Ok(options.check()?)
+    }
+}
+
+/// kwargs of `fit` and `fit_predict`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitKwargs {
+    pub extras: Vec<String>,
+    pub options: RawFitOptions,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// What a group that cannot be fitted becomes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    #[default]
+    Raise,
+    Null,
+}
+
+/// Fit options as they come.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawFitOptions {
+    k: i64,
+    covariance_type: String,
+    init: String,
+    start: Option<ByteBuf>,
+    n_init: Option<i64>,
+    max_iter: i64,
+    tol: f64,
+    covariance_floor: f64,
+    nulls: String,
+    seed: u64,
+}
+
+/// Fit options, checked.
+pub struct FitOptions {
+    pub k: usize,
+    pub em: Options,
+    pub init: Init,
+    /// Rows with a null feature do not count.
+    pub drop_nulls: bool,
+}
+
+/// Where the fit begins.
+pub enum Init {
+    Draw(Draw),
+    Model(Model),
+    Column,
+}
+
+impl RawFitOptions {
+    /// # Errors
+    /// The first option outside its range.
+    pub fn check(&self) -> Result<FitOptions> {
+        let k = usize::try_from(self.k).ok().filter(|k| *k >= 1);
+        let k = k.ok_or_else(|| option("k", "an integer >= 1", self.k))?;
+        let max_iter = u32::try_from(self.max_iter).ok().filter(|n| *n < u32::MAX);
+        let em = Options {
+            covariance_type: CovarianceType::parse(&self.covariance_type)?,
+            max_iter: max_iter
+                .ok_or_else(|| option("max_iter", "an integer >= 0", self.max_iter))?,
+            tol: self.tol,
+            covariance_floor: self.covariance_floor,
+        }
+        .check()?;
+        let drop_nulls = match self.nulls.as_str() {
+            "raise" => false,
+            "drop" => true,
+            other => {
+                return Err(option("nulls", "\"raise\" or \"drop\"", format!("{other:?}")).into())
+            }
+        };
+        Ok(FitOptions {
+            k,
+            em,
+            init: self.init(k)?,
+            drop_nulls,
+        })
+    }
+
+    fn init(&self, k: usize) -> Result<Init> {
+        let n_init = self.n_init.map(|n| {
+            let n_init = u32::try_from(n).ok().filter(|n| *n >= 1);
+            n_init.ok_or_else(|| option("n_init", "an integer >= 1", n))
+        });
+        let n_init = n_init.transpose()?;
+        let given = match self.init.as_str() {
+            "model" => {
+                let bytes = self.start.as_ref().map_or(&[][..], |b| b.as_slice());
+                let model = codec::unpack(bytes)?;
+                if model.k() != k {
+                    let (got, expected) = (model.k().to_string(), k.to_string());
+                    return Err(crate::mixture::Error::StartShape {
+                        what: "k",
+                        got,
+                        expected,
+                    }
+                    .into());
+                }
+                Init::Model(model)
+            }
+            "column" => Init::Column,
+            name => {
+                let method = Method::parse(name)?;
+                return Ok(Init::Draw(Draw {
+                    k,
+                    method,
+                    n_init,
+                    seed: self.seed,
+                }));
+            }
+        };
+        match n_init {
+            Some(n_init) => Err(Error::NInitGiven { n_init }),
+            None => Ok(given),
+        }
+    }
+}

@@ -1,0 +1,385 @@
+//! The classes and functions the Python drivers use.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{channel, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use ndarray::{Array1, Array2, Array3};
+use pyo3::create_exception;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use pyo3_polars::PySeries;
+use serde::de::DeserializeOwned;
+
+use super::columns::Input;
+use super::error::{Error, Result};
+use super::options::{FitKwargs, RawFitOptions};
+use super::train::{self, Training};
+use super::values::{model_series, Models};
+use crate::mixture::{self, codec, CovarianceType};
+
+create_exception!(
+    polars_gmm,
+    GmmError,
+    PyValueError,
+    "Bad input: the message says what was expected, what came, and what to do."
+);
+
+impl From<Error> for PyErr {
+    fn from(error: Error) -> Self {
+        GmmError::new_err(error.to_string())
+    }
+}
+
+fn gmm_error(error: impl Into<Error>) -> PyErr {
+    error.into().into()
+}
+
+fn unpickle<T: DeserializeOwned>(kwargs: &[u8]) -> Result<T> {
+    Ok(pyo3_polars::derive::_parse_kwargs(kwargs)?)
+}
+
+/// Checks the options of a fit without data.
+#[pyfunction]
+fn check_options(options: &[u8]) -> PyResult<()> {
+    unpickle::<RawFitOptions>(options)?.check()?;
+    Ok(())
+}
+
+/// An array as flat values and a shape.
+type Shaped = (Vec<f64>, Vec<usize>);
+
+/// A validated mixture.
+#[pyclass(frozen, module = "polars_gmm._lib")]
+struct Model(mixture::Model);
+
+impl Model {
+    /// A model whose covariances are proved positive definite.
+    fn definite(model: mixture::Model) -> PyResult<Self> {
+        model.density().map_err(gmm_error)?;
+        Ok(Self(model))
+    }
+}
+
+#[pymethods]
+impl Model {
+    #[staticmethod]
+    fn from_arrays(
+        features: Vec<String>,
+        covariance_type: &str,
+        weights: Shaped,
+        means: Shaped,
+        covariances: Shaped,
+    ) -> PyResult<Self> {
+        let kind = CovarianceType::parse(covariance_type).map_err(gmm_error)?;
+        let (k, d) = (weights.0.len(), features.len());
+        let weights = array(weights, &[k], "weights", "(k,)")?;
+        let expected = format!("({k}, {d}) for {k} weights and {d} features");
+        let means = array(means, &[k, d], "means", &expected)?;
+        let covariances = covariances_from(kind, covariances, k, d)?;
+        let weights = Array1::from_vec(weights);
+        let means = Array2::from_shape_vec((k, d), means).map_err(shape_error)?;
+        let model = mixture::Model::new(features, kind, weights, means, covariances);
+        Self::definite(model.map_err(gmm_error)?)
+    }
+
+    #[staticmethod]
+    fn unpack(data: &[u8]) -> PyResult<Self> {
+        Ok(Self(codec::unpack(data).map_err(gmm_error)?))
+    }
+
+    fn pack<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &codec::pack(&self.0))
+    }
+
+    #[staticmethod]
+    fn from_json(text: &str) -> PyResult<Self> {
+        Self::definite(codec::from_json(text).map_err(gmm_error)?)
+    }
+
+    fn to_json(&self) -> String {
+        codec::to_json(&self.0)
+    }
+
+    #[staticmethod]
+    fn from_series(series: PySeries) -> PyResult<Self> {
+        let models = Models::new(&series.0)?;
+        if models.len() != 1 {
+            let message = format!(
+                "one model is needed, but the series has {} rows; select one of them",
+                models.len()
+            );
+            return Err(gmm_error(Error::Option(message)));
+        }
+        Self::definite(models.get(0)?.ok_or(Error::NullModel)?)
+    }
+
+    fn to_series(&self) -> PyResult<PySeries> {
+        Ok(PySeries(model_series(&"model".into(), &self.0)?))
+    }
+
+    #[getter]
+    fn features(&self) -> Vec<String> {
+        self.0.features().to_vec()
+    }
+
+    #[getter]
+    fn covariance_type(&self) -> &'static str {
+        self.0.covariance_type().structure().name()
+    }
+
+    #[getter]
+    fn k(&self) -> usize {
+        self.0.k()
+    }
+
+    #[getter]
+    fn d(&self) -> usize {
+        self.0.d()
+    }
+
+    #[getter]
+    fn n_parameters(&self) -> usize {
+        self.0.n_parameters()
+    }
+
+    #[getter]
+    fn weights(&self) -> Vec<f64> {
+        self.0.weights().to_vec()
+    }
+
+    #[getter]
+    fn means(&self) -> Vec<f64> {
+        self.0.means().iter().copied().collect()
+    }
+
+    #[getter]
+    fn covariances(&self) -> Vec<f64> {
+        self.0.full_covariances().iter().copied().collect()
+    }
+
+    #[getter]
+    fn log_likelihood(&self) -> Option<f64> {
+        self.0.training.log_likelihood
+    }
+
+    #[getter]
+    fn entropy(&self) -> Option<f64> {
+        self.0.training.entropy
+    }
+
+    #[getter]
+    fn n_rows(&self) -> Option<u64> {
+        self.0.training.n_rows
+    }
+
+    #[getter]
+    fn total_weight(&self) -> Option<f64> {
+        self.0.training.total_weight
+    }
+
+    #[getter]
+    fn n_iter(&self) -> Option<u32> {
+        self.0.training.n_iter
+    }
+
+    #[getter]
+    fn converged(&self) -> Option<bool> {
+        self.0.training.converged
+    }
+}
+
+fn array(
+    (values, shape): Shaped,
+    expected: &[usize],
+    name: &'static str,
+    why: &str,
+) -> PyResult<Vec<f64>> {
+    if shape == expected && values.len() == shape.iter().product::<usize>() {
+        return Ok(values);
+    }
+    Err(gmm_error(mixture::Error::Shape {
+        name,
+        expected: why.into(),
+        got: format!("{shape:?}"),
+    }))
+}
+
+/// Covariances written out (k, d, d), or in the compact shape scikit-learn uses for the type.
+fn covariances_from(
+    kind: CovarianceType,
+    (values, shape): Shaped,
+    k: usize,
+    d: usize,
+) -> PyResult<Array3<f64>> {
+    let compact = kind.structure().shape(k, d);
+    let squeezed: Vec<usize> = match compact {
+        (1, _, _) if k != 1 || kind == CovarianceType::Tied => vec![d, d],
+        (_, 1, 1) if kind == CovarianceType::Spherical => vec![k],
+        (_, 1, _) if kind == CovarianceType::Diag => vec![k, d],
+        _ => vec![k, d, d],
+    };
+    if shape == squeezed && squeezed.len() < 3 {
+        return Array3::from_shape_vec(compact, values).map_err(shape_error);
+    }
+    let mut why = format!("({k}, {d}, {d}) for {k} weights and {d} features");
+    if squeezed.len() < 3 {
+        why += &format!(
+            ", or {squeezed:?} for covariance_type {:?}",
+            kind.structure().name()
+        );
+    }
+    let values = array((values, shape), &[k, d, d], "covariances", &why)?;
+    let full = Array3::from_shape_vec((k, d, d), values).map_err(shape_error)?;
+    mixture::Model::compact(kind, &full).map_err(gmm_error)
+}
+
+fn shape_error(error: ndarray::ShapeError) -> PyErr {
+    gmm_error(Error::Option(error.to_string()))
+}
+
+/// The EM loop over columns in memory, driven in bursts.
+#[pyclass(module = "polars_gmm._lib")]
+struct Fitter {
+    training: Training,
+    k: usize,
+    seconds: Vec<f64>,
+}
+
+#[pymethods]
+impl Fitter {
+    #[new]
+    fn new(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<Self> {
+        let kwargs: FitKwargs = unpickle(kwargs)?;
+        let options = kwargs.options.check()?;
+        let input = Input::new(&series.0, &kwargs.extras)?;
+        let d = input.table(None)?.features.len();
+        let training = interruptible(py, |cancelled| {
+            train::begin(
+                &input,
+                &options,
+                train::cancellable(input.len(), options.k, d, cancelled),
+            )
+        })?;
+        Ok(Self {
+            training,
+            k: options.k,
+            seconds: Vec::new(),
+        })
+    }
+
+    /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
+    #[pyo3(signature = (iterations=None))]
+    fn run(&mut self, py: Python<'_>, iterations: Option<u32>) -> PyResult<bool> {
+        let Self {
+            training: Training { table, em },
+            k,
+            seconds,
+        } = self;
+        let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
+        let mut left = iterations.unwrap_or(u32::MAX);
+        interruptible(py, |cancelled| {
+            let pass = train::cancellable(rows, *k, d, cancelled);
+            let mut done = false;
+            while !done && left > 0 {
+                let begun = Instant::now();
+                done = em.run(table, pass, Some(1))?;
+                seconds.push(begun.elapsed().as_secs_f64());
+                left -= 1;
+            }
+            Ok(done)
+        })
+    }
+
+    #[getter]
+    fn iteration(&self) -> u32 {
+        self.training.em.iteration()
+    }
+
+    #[getter]
+    fn log_likelihood(&self) -> f64 {
+        self.training.em.log_likelihood().unwrap_or(f64::NAN)
+    }
+
+    #[getter]
+    fn change(&self) -> f64 {
+        self.training
+            .em
+            .history()
+            .last()
+            .and_then(|r| r.change)
+            .unwrap_or(f64::NAN)
+    }
+
+    #[getter]
+    fn n_rows(&self) -> usize {
+        mixture::Rows::n_rows(&self.training.table)
+    }
+
+    /// The last model evaluated, with its own likelihood.
+    fn model(&self) -> Option<Model> {
+        self.training.em.model().map(Model)
+    }
+
+    /// Iteration, log-likelihood, change of its mean, and seconds, of each evaluation.
+    fn history(&self) -> Vec<(u32, f64, f64, f64)> {
+        let records = self.training.em.history().iter().zip(&self.seconds);
+        records
+            .map(|(r, s)| {
+                (
+                    r.iteration,
+                    r.log_likelihood,
+                    r.change.unwrap_or(f64::NAN),
+                    *s,
+                )
+            })
+            .collect()
+    }
+}
+
+/// How often a running computation looks whether Python wants to interrupt it.
+const SIGNALS: Duration = Duration::from_millis(20);
+
+/// Runs without the GIL on Polars' threads; a signal such as Ctrl-C stops it between blocks of rows.
+fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
+) -> PyResult<T> {
+    let cancelled = AtomicBool::new(false);
+    let (sender, mut receiver) = channel();
+    std::thread::scope(|scope| {
+        let cancelled = &cancelled;
+        scope.spawn(move || sender.send(train::in_pool(|| work(cancelled))));
+        loop {
+            let results = &mut receiver;
+            let received = py.detach(move || results.recv_timeout(SIGNALS));
+            match received {
+                Ok(result) => return Ok(result?),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(interrupt) = py.check_signals() {
+                        cancelled.store(true, Ordering::Relaxed);
+                        // The computation ends at the next block; its result no longer matters.
+                        let results = &mut receiver;
+                        let _ = py.detach(move || results.recv());
+                        return Err(interrupt);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(gmm_error(Error::Option(
+                        "the fit ended without a result".into(),
+                    )));
+                }
+            }
+        }
+    })
+}
+
+#[pymodule]
+pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("GmmError", py.get_type::<GmmError>())?;
+    module.add_class::<Model>()?;
+    module.add_class::<Fitter>()?;
+    module.add_function(wrap_pyfunction!(check_options, module)?)
+}

@@ -1,0 +1,169 @@
+//! Rows and options -> statistics, an M-step, a fit.
+
+use std::sync::atomic::AtomicBool;
+
+use polars_core::runtime::RAYON;
+
+use super::columns::{Input, StartColumn, Table};
+use super::error::Result;
+use super::options::{FitOptions, Init, OnFailure};
+use crate::mixture::rows::Labels;
+use crate::mixture::{start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
+
+/// From about this many fused multiply-adds on, threads pay.
+const WORTH_THREADS: usize = 1 << 21;
+
+/// Runs in the thread pool that obeys POLARS_MAX_THREADS.
+pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    RAYON.install(work)
+}
+
+/// Sequential or parallel, by the work there is.
+pub fn execution(rows: usize, density: &Density) -> Execution {
+    execution_of(rows, density.k(), density.d())
+}
+
+fn execution_of(rows: usize, k: usize, d: usize) -> Execution {
+    let work = rows.saturating_mul(k).saturating_mul(d * (d + 1) + 32);
+    if work >= WORTH_THREADS {
+        Execution::Parallel
+    } else {
+        Execution::Sequential
+    }
+}
+
+fn run<R: Send>(
+    rows: usize,
+    k: usize,
+    d: usize,
+    work: impl FnOnce(Pass<'static>) -> R + Send,
+) -> R {
+    match execution_of(rows, k, d) {
+        Execution::Sequential => work(Pass::SEQUENTIAL),
+        Execution::Parallel => in_pool(|| {
+            work(Pass {
+                execution: Execution::Parallel,
+                ..Pass::SEQUENTIAL
+            })
+        }),
+    }
+}
+
+/// Statistics of the rows under a model; rows with a null feature do not count.
+///
+/// # Errors
+/// NaN, bad weights, a singular model.
+pub fn statistics(input: &Input, model: &Model) -> Result<(Table, Statistics)> {
+    let table = input.table(Some(model.features()))?;
+    table.check(false)?;
+    let density = model.density()?;
+    let form = model.covariance_type().structure().scatter();
+    let statistics = run(table.n_rows(), density.k(), density.d(), |pass| {
+        pass.expect(&table, &density, form)
+    })?;
+    Ok((table, statistics))
+}
+
+/// The M-step from given responsibilities; none if no row weighs anything.
+///
+/// # Errors
+/// NaN, bad weights, nulls in features or responsibilities alone.
+pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
+    let table = input.table(None)?;
+    let given = input.responsibilities()?;
+    table.check(false)?;
+    table.check_responsibilities(&given, true)?;
+    let form = options.covariance_type.structure().scatter();
+    let statistics = run(table.n_rows(), given.width(), table.d(), |pass| {
+        pass.assigned(&table, &given, form)
+    })?;
+    if statistics.weight().iter().sum::<f64>() == 0.0 {
+        return Ok(None);
+    }
+    let (kind, floor) = (options.covariance_type, options.covariance_floor);
+    Ok(Some(Model::maximize(
+        &table.features,
+        kind,
+        &statistics,
+        floor,
+        None,
+    )?))
+}
+
+/// Rows checked and ready, and the loop at its start.
+pub struct Training {
+    pub table: Table,
+    pub em: Em,
+}
+
+/// Checks the data and finds the start.
+///
+/// # Errors
+/// Bad data, too few rows, a start of another shape.
+pub fn begin(input: &Input, options: &FitOptions, pass: Pass) -> Result<Training> {
+    let model = match &options.init {
+        Init::Model(model) => Some(model.features()),
+        _ => None,
+    };
+    let table = input.table(model)?;
+    table.check(!options.drop_nulls)?;
+    let (features, em) = (&table.features, options.em);
+    let start = match &options.init {
+        Init::Draw(draw) => draw.start(features, &table, em, pass)?,
+        Init::Model(model) => model.clone(),
+        Init::Column => match input.start(options.k)? {
+            Some(StartColumn::Labels(component)) => {
+                let labels = Labels {
+                    k: options.k,
+                    component: &component,
+                };
+                start::assigned(features, &table, &labels, em, pass)?
+            }
+            Some(StartColumn::Responsibilities(given)) => {
+                table.check_responsibilities(&given, false)?;
+                start::assigned(features, &table, &given, em, pass)?
+            }
+            None => {
+                return Err(super::error::Error::Option(
+                    "init=\"column\" needs a column to start from".into(),
+                ))
+            }
+        },
+    };
+    let drawn = matches!(options.init, Init::Draw(_));
+    Ok(Training {
+        em: Em::new(start, em, drawn),
+        table,
+    })
+}
+
+/// A whole fit, for a group; none for a group that cannot be fitted, if that is asked for.
+///
+/// # Errors
+/// Bad data, unless nulls are asked for; whatever is not the data's fault.
+pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result<Option<Model>> {
+    use crate::mixture::Error as M;
+    match fit_or_fail(input, options) {
+        Ok(model) => Ok(model),
+        Err(super::error::Error::Mixture(M::TooFewRows { .. } | M::NoWeight { .. })) => Ok(None),
+        Err(error) if on_failure == OnFailure::Null && error.is_of_data() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
+    let d = input.table(None)?.d();
+    run(input.len(), options.k, d, |pass| {
+        let Training { table, mut em } = begin(input, options, pass)?;
+        em.run(&table, pass, None)?;
+        Ok(em.model())
+    })
+}
+
+/// A parallel pass that somebody may stop.
+pub fn cancellable(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
+    Pass {
+        execution: execution_of(rows, k, d),
+        cancelled,
+    }
+}

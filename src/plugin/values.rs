@@ -1,0 +1,610 @@
+//! Models and statistics <-> Polars values: a struct with flat nested lists, or packed Binary.
+
+use ndarray::{Array1, Array2, Array3};
+use polars::prelude::{
+    DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series,
+    StructChunked,
+};
+use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
+use polars_arrow::offset::OffsetsBuffer;
+
+use super::error::{Error, Result};
+use crate::mixture::codec::{self, VERSION};
+use crate::mixture::linalg::triangle;
+use crate::mixture::statistics::Scatter;
+use crate::mixture::{CovarianceType, Model, Statistics, Training};
+
+const MODEL_MAKER: &str = "fit, m_step, em_step or maximize";
+const STATISTICS_MAKER: &str = "statistics or merge";
+
+fn nested(depth: usize) -> DataType {
+    (0..depth).fold(DataType::Float64, |inner, _| {
+        DataType::List(Box::new(inner))
+    })
+}
+
+fn fields(named: &[(&'static str, DataType)]) -> DataType {
+    DataType::Struct(
+        named
+            .iter()
+            .map(|(name, dtype)| Field::new((*name).into(), dtype.clone()))
+            .collect(),
+    )
+}
+
+fn model_fields() -> [(&'static str, DataType); 12] {
+    [
+        ("version", DataType::UInt8),
+        ("features", DataType::List(Box::new(DataType::String))),
+        ("covariance_type", DataType::String),
+        ("weights", nested(1)),
+        ("means", nested(2)),
+        ("covariances", nested(3)),
+        ("log_likelihood", DataType::Float64),
+        ("entropy", DataType::Float64),
+        ("n_rows", DataType::UInt64),
+        ("total_weight", DataType::Float64),
+        ("n_iter", DataType::UInt32),
+        ("converged", DataType::Boolean),
+    ]
+}
+
+fn statistics_fields() -> [(&'static str, DataType); 9] {
+    [
+        ("version", DataType::UInt8),
+        ("features", DataType::List(Box::new(DataType::String))),
+        ("weight", nested(1)),
+        ("mean", nested(2)),
+        ("scatter", nested(3)),
+        ("log_likelihood", DataType::Float64),
+        ("entropy", DataType::Float64),
+        ("n_rows", DataType::UInt64),
+        ("total_weight", DataType::Float64),
+    ]
+}
+
+/// The dtype of a model.
+pub fn model_dtype() -> DataType {
+    fields(&model_fields())
+}
+
+/// The dtype of statistics.
+pub fn statistics_dtype() -> DataType {
+    fields(&statistics_fields())
+}
+
+/// Checks from the schema that a column holds models.
+///
+/// # Errors
+/// A sentence with its dtype.
+pub fn check_model_dtype(name: &str, dtype: &DataType) -> Result<()> {
+    match dtype {
+        DataType::Binary | DataType::Null => Ok(()),
+        DataType::Struct(_) => check_fields("a model", name, dtype, &model_fields(), MODEL_MAKER),
+        _ => Err(Error::ModelDtype {
+            name: name.into(),
+            dtype: dtype.clone(),
+        }),
+    }
+}
+
+/// Checks from the schema that a column holds statistics.
+///
+/// # Errors
+/// A sentence with its dtype.
+pub fn check_statistics_dtype(name: &str, dtype: &DataType) -> Result<()> {
+    check_fields(
+        "statistics",
+        name,
+        dtype,
+        &statistics_fields(),
+        STATISTICS_MAKER,
+    )
+}
+
+fn check_fields(
+    what: &'static str,
+    name: &str,
+    dtype: &DataType,
+    expected: &[(&'static str, DataType)],
+    maker: &'static str,
+) -> Result<()> {
+    let given: &[Field] = if let DataType::Struct(given) = dtype {
+        given
+    } else {
+        &[]
+    };
+    match expected
+        .iter()
+        .find(|(field, _)| given.iter().all(|g| g.name() != field))
+    {
+        None => Ok(()),
+        Some((field, _)) => Err(Error::Field {
+            what,
+            field,
+            name: name.into(),
+            dtype: dtype.clone(),
+            maker,
+        }),
+    }
+}
+
+/// Lists of lists around flat values: `lengths[0]` lists at the outermost level.
+fn lists(values: Box<dyn Array>, lengths: &[usize]) -> PolarsResult<Box<dyn Array>> {
+    let mut array = values;
+    let mut outer: usize = lengths.iter().product();
+    for length in lengths.iter().rev() {
+        outer = if *length == 0 { 0 } else { outer / length };
+        let offsets = OffsetsBuffer::try_from(
+            (0..=outer as i64)
+                .map(|i| i * *length as i64)
+                .collect::<Vec<_>>(),
+        )?;
+        let dtype = ListArray::<i64>::default_datatype(array.dtype().clone());
+        array = Box::new(ListArray::<i64>::try_new(dtype, offsets, array, None)?);
+    }
+    Ok(array)
+}
+
+/// One row of nested lists of the given lengths.
+fn numbers(name: &str, values: Vec<f64>, lengths: &[usize]) -> PolarsResult<Series> {
+    let array = lists(Box::new(PrimitiveArray::from_vec(values)), lengths)?;
+    Series::from_arrow(name.into(), array)
+}
+
+fn strings(name: &str, values: &[String]) -> PolarsResult<Series> {
+    let array = lists(
+        Box::new(Utf8ViewArray::from_slice_values(values)),
+        &[values.len()],
+    )?;
+    Series::from_arrow(name.into(), array)
+}
+
+/// A model as one row.
+pub fn model_series(name: &PlSmallStr, model: &Model) -> Result<Series> {
+    let (k, d) = (model.k(), model.d());
+    let (planes, rows, columns) = model.covariances().dim();
+    let training = model.training;
+    let series = [
+        Series::new("version".into(), [VERSION as u8]),
+        strings("features", model.features())?,
+        Series::new(
+            "covariance_type".into(),
+            [model.covariance_type().structure().name()],
+        ),
+        numbers("weights", model.weights().to_vec(), &[k])?,
+        numbers("means", model.means().iter().copied().collect(), &[k, d])?,
+        numbers(
+            "covariances",
+            model.covariances().iter().copied().collect(),
+            &[planes, rows, columns],
+        )?,
+        Series::new("log_likelihood".into(), [training.log_likelihood]),
+        Series::new("entropy".into(), [training.entropy]),
+        Series::new("n_rows".into(), [training.n_rows]),
+        Series::new("total_weight".into(), [training.total_weight]),
+        Series::new("n_iter".into(), [training.n_iter]),
+        Series::new("converged".into(), [training.converged]),
+    ];
+    Ok(StructChunked::from_series(name.clone(), 1, series.iter())?.into_series())
+}
+
+/// One row, null.
+pub fn null_series(name: &PlSmallStr, dtype: &DataType) -> Series {
+    Series::full_null(name.clone(), 1, dtype)
+}
+
+/// Statistics as one row; the log-likelihood is null where no model gave the responsibilities.
+pub fn statistics_series(
+    name: &PlSmallStr,
+    features: &[String],
+    statistics: &Statistics,
+) -> Result<Series> {
+    let (k, d) = (statistics.k(), statistics.d());
+    let rows = match statistics.scatter_form() {
+        Scatter::Full => d,
+        Scatter::Diagonal => 1,
+    };
+    let mut scatter = Vec::with_capacity(k * rows * d);
+    for c in 0..k {
+        for i in 0..rows {
+            let entry = |j| statistics.scatter_entry(c, if rows == d { i } else { j }, j);
+            scatter.extend((0..d).map(entry));
+        }
+    }
+    let series = [
+        Series::new("version".into(), [VERSION as u8]),
+        strings("features", features)?,
+        numbers("weight", statistics.weight().to_vec(), &[k])?,
+        numbers("mean", statistics.mean().to_vec(), &[k, d])?,
+        numbers("scatter", scatter, &[k, rows, d])?,
+        Series::new("log_likelihood".into(), [statistics.log_likelihood]),
+        Series::new("entropy".into(), [statistics.entropy]),
+        Series::new("n_rows".into(), [statistics.n_rows]),
+        Series::new("total_weight".into(), [statistics.total_weight]),
+    ];
+    Ok(StructChunked::from_series(name.clone(), 1, series.iter())?.into_series())
+}
+
+/// Packed models.
+pub fn packed_series(name: &PlSmallStr, models: &Models) -> Result<Series> {
+    let mut packed: Vec<Option<Vec<u8>>> = Vec::with_capacity(models.len());
+    for row in 0..models.len() {
+        let again = row > 0 && models.equal(row - 1, row);
+        let bytes = match packed.last() {
+            Some(last) if again => last.clone(),
+            _ => models.get(row)?.map(|m| codec::pack(&m)),
+        };
+        packed.push(bytes);
+    }
+    Ok(Series::new(name.clone(), packed))
+}
+
+/// A column of nested lists of numbers, one chunk, for random access.
+struct Numbers {
+    levels: Vec<OffsetsBuffer<i64>>,
+    values: PrimitiveArray<f64>,
+}
+
+impl Numbers {
+    fn new(series: &Series, depth: usize) -> Result<Self> {
+        let series = series.strict_cast(&nested(depth))?.rechunk();
+        let wrong = || {
+            Error::Option(format!(
+                "column {:?} must hold lists of numbers",
+                series.name()
+            ))
+        };
+        let mut array = series.chunks().first().cloned().ok_or_else(wrong)?;
+        let mut levels = Vec::with_capacity(depth);
+        for _ in 0..depth {
+            let list = array
+                .as_any()
+                .downcast_ref::<ListArray<i64>>()
+                .ok_or_else(wrong)?
+                .clone();
+            levels.push(list.offsets().clone());
+            array = list.values().clone();
+        }
+        let values = array
+            .as_any()
+            .downcast_ref::<PrimitiveArray<f64>>()
+            .ok_or_else(wrong)?
+            .clone();
+        Ok(Self { levels, values })
+    }
+
+    /// The numbers of a row, and their number at each level.
+    fn get(&self, row: usize) -> (Vec<usize>, &[f64]) {
+        let (mut start, mut end) = (row, row + 1);
+        let mut counts = Vec::with_capacity(self.levels.len());
+        for offsets in &self.levels {
+            let offsets = offsets.as_slice();
+            (start, end) = (offsets[start] as usize, offsets[end] as usize);
+            counts.push(end - start);
+        }
+        (counts, &self.values.values().as_slice()[start..end])
+    }
+
+    fn has_null(&self, row: usize) -> bool {
+        let (mut start, mut end) = (row, row + 1);
+        for offsets in &self.levels {
+            let offsets = offsets.as_slice();
+            (start, end) = (offsets[start] as usize, offsets[end] as usize);
+        }
+        let bits = self.values.validity();
+        bits.is_some_and(|bits| (start..end).any(|i| !bits.get_bit(i)))
+    }
+}
+
+/// A column of strings or lists of strings, one chunk.
+fn string_lists(series: &Series) -> Result<ListChunked> {
+    Ok(series
+        .strict_cast(&DataType::List(Box::new(DataType::String)))?
+        .list()?
+        .clone())
+}
+
+fn string_list(column: &ListChunked, row: usize) -> Result<Vec<String>> {
+    let Some(names) = column.get_as_series(row) else {
+        return Ok(Vec::new());
+    };
+    Ok(names
+        .str()?
+        .iter()
+        .map(|n| n.unwrap_or_default().to_string())
+        .collect())
+}
+
+/// The fields of a struct column, found by name.
+struct Columns<'a> {
+    what: &'static str,
+    maker: &'static str,
+    series: &'a Series,
+    fields: Vec<Series>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(what: &'static str, maker: &'static str, series: &'a Series) -> Result<Self> {
+        Ok(Self {
+            what,
+            maker,
+            series,
+            fields: series.struct_()?.fields_as_series(),
+        })
+    }
+
+    fn get(&self, field: &'static str) -> Result<&Series> {
+        self.fields
+            .iter()
+            .find(|s| s.name() == field)
+            .ok_or_else(|| Error::Field {
+                what: self.what,
+                field,
+                name: self.series.name().to_string(),
+                dtype: self.series.dtype().clone(),
+                maker: self.maker,
+            })
+    }
+
+    fn cast(&self, field: &'static str, dtype: &DataType) -> Result<Series> {
+        Ok(self.get(field)?.strict_cast(dtype)?.rechunk())
+    }
+}
+
+/// A column of models, whatever its form.
+pub enum Models {
+    /// Struct values.
+    Struct(Box<StructModels>),
+    /// Packed values.
+    Packed(BinaryViewArray),
+    /// Nulls, as many as rows.
+    Null(usize),
+}
+
+/// The fields of a struct column of models, taken apart.
+pub struct StructModels {
+    len: usize,
+    null: Vec<bool>,
+    version: Series,
+    features: ListChunked,
+    covariance_type: Series,
+    weights: Numbers,
+    means: Numbers,
+    covariances: Numbers,
+    log_likelihood: Series,
+    entropy: Series,
+    n_rows: Series,
+    total_weight: Series,
+    n_iter: Series,
+    converged: Series,
+}
+
+impl Models {
+    /// # Errors
+    /// If the column has another dtype.
+    pub fn new(series: &Series) -> Result<Self> {
+        match series.dtype() {
+            DataType::Null => Ok(Self::Null(series.len())),
+            DataType::Struct(_) => Ok(Self::Struct(Box::new(StructModels::new(series)?))),
+            DataType::Binary => {
+                let series = series.rechunk();
+                let chunk = series.binary()?.downcast_iter().next();
+                Ok(Self::Packed(chunk.cloned().unwrap_or_else(|| {
+                    BinaryViewArray::from_slice([None::<&[u8]>; 0])
+                })))
+            }
+            dtype => Err(Error::ModelDtype {
+                name: series.name().to_string(),
+                dtype: dtype.clone(),
+            }),
+        }
+    }
+
+    /// Rows of the column.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Struct(models) => models.len,
+            Self::Packed(bytes) => bytes.len(),
+            Self::Null(len) => *len,
+        }
+    }
+
+    /// The model in a row.
+    ///
+    /// # Errors
+    /// If what stands there is no valid model.
+    pub fn get(&self, row: usize) -> Result<Option<Model>> {
+        match self {
+            Self::Struct(models) => models.get(row),
+            Self::Packed(bytes) => Ok(bytes.get(row).map(codec::unpack).transpose()?),
+            Self::Null(_) => Ok(None),
+        }
+    }
+
+    /// Whether two rows hold the same parameters, to the bit.
+    pub fn equal(&self, a: usize, b: usize) -> bool {
+        match self {
+            Self::Struct(models) => models.equal(a, b),
+            Self::Packed(bytes) => bytes.get(a) == bytes.get(b),
+            Self::Null(_) => true,
+        }
+    }
+
+    /// Rows at which a model differs from the one before, the first included.
+    pub fn changes(&self) -> Vec<usize> {
+        (0..self.len())
+            .filter(|row| *row == 0 || !self.equal(row - 1, *row))
+            .collect()
+    }
+}
+
+impl StructModels {
+    fn new(series: &Series) -> Result<Self> {
+        let columns = Columns::new("a model", MODEL_MAKER, series)?;
+        let version = columns.cast("version", &DataType::UInt32)?;
+        Ok(Self {
+            len: series.len(),
+            null: version
+                .is_null()
+                .iter()
+                .map(|b| b.unwrap_or(true))
+                .collect(),
+            version,
+            features: string_lists(columns.get("features")?)?,
+            covariance_type: columns.cast("covariance_type", &DataType::String)?,
+            weights: Numbers::new(columns.get("weights")?, 1)?,
+            means: Numbers::new(columns.get("means")?, 2)?,
+            covariances: Numbers::new(columns.get("covariances")?, 3)?,
+            log_likelihood: columns.cast("log_likelihood", &DataType::Float64)?,
+            entropy: columns.cast("entropy", &DataType::Float64)?,
+            n_rows: columns.cast("n_rows", &DataType::UInt64)?,
+            total_weight: columns.cast("total_weight", &DataType::Float64)?,
+            n_iter: columns.cast("n_iter", &DataType::UInt32)?,
+            converged: columns.cast("converged", &DataType::Boolean)?,
+        })
+    }
+
+    fn get(&self, row: usize) -> Result<Option<Model>> {
+        if self.null[row] {
+            return Ok(None);
+        }
+        codec::check_version(self.version.u32()?.get(row).unwrap_or(0))?;
+        let features = string_list(&self.features, row)?;
+        let covariance_type =
+            CovarianceType::parse(self.covariance_type.str()?.get(row).unwrap_or(""))?;
+        let weights = Array1::from_vec(rectangular::<1>(&self.weights, row, "weights")?.1);
+        let (shape, values) = rectangular::<2>(&self.means, row, "means")?;
+        let means = Array2::from_shape_vec(shape, values).map_err(decode)?;
+        let (shape, values) = rectangular::<3>(&self.covariances, row, "covariances")?;
+        let covariances = Array3::from_shape_vec(shape, values).map_err(decode)?;
+        let mut model = Model::new(features, covariance_type, weights, means, covariances)?;
+        model.training = Training {
+            log_likelihood: self.log_likelihood.f64()?.get(row),
+            entropy: self.entropy.f64()?.get(row),
+            n_rows: self.n_rows.u64()?.get(row),
+            total_weight: self.total_weight.f64()?.get(row),
+            n_iter: self.n_iter.u32()?.get(row),
+            converged: self.converged.bool()?.get(row),
+        };
+        Ok(Some(model))
+    }
+
+    fn equal(&self, a: usize, b: usize) -> bool {
+        if self.null[a] || self.null[b] {
+            return self.null[a] && self.null[b];
+        }
+        let numbers = [&self.weights, &self.means, &self.covariances];
+        let same = |n: &&Numbers| {
+            let ((shape, x), (other, y)) = (n.get(a), n.get(b));
+            shape == other && x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits())
+        };
+        let types = self
+            .covariance_type
+            .str()
+            .is_ok_and(|t| t.get(a) == t.get(b));
+        let names = || string_list(&self.features, a).ok() == string_list(&self.features, b).ok();
+        numbers.iter().all(same) && types && names()
+    }
+}
+
+/// The numbers of a row and their shape.
+fn rectangular<const N: usize>(
+    numbers: &Numbers,
+    row: usize,
+    name: &str,
+) -> Result<([usize; N], Vec<f64>)> {
+    let (counts, values) = numbers.get(row);
+    let mut shape = [0; N];
+    let mut lists = 1;
+    for (extent, count) in shape.iter_mut().zip(&counts) {
+        *extent = if lists == 0 { 0 } else { count / lists };
+        lists = *count;
+    }
+    if shape.iter().product::<usize>() != values.len()
+        || numbers.has_null(row)
+        || numbers.is_ragged(row, &shape)
+    {
+        return Err(decode(format!("its {name} are ragged or have nulls")));
+    }
+    Ok((shape, values.to_vec()))
+}
+
+impl Numbers {
+    /// Whether some list of the row has another length than its level's.
+    fn is_ragged(&self, row: usize, shape: &[usize]) -> bool {
+        let (mut start, mut end) = (row, row + 1);
+        for (offsets, extent) in self.levels.iter().zip(shape) {
+            let offsets = offsets.as_slice();
+            if offsets[start..=end]
+                .windows(2)
+                .any(|o| (o[1] - o[0]) as usize != *extent)
+            {
+                return true;
+            }
+            (start, end) = (offsets[start] as usize, offsets[end] as usize);
+        }
+        false
+    }
+}
+
+fn decode(reason: impl ToString) -> Error {
+    crate::mixture::Error::Decode {
+        reason: reason.to_string(),
+    }
+    .into()
+}
+
+/// Calls `visit` with the statistics of each row that is not null.
+///
+/// # Errors
+/// If a row holds no statistics, or what `visit` returns.
+pub fn for_each_statistics(
+    series: &Series,
+    mut visit: impl FnMut(usize, Option<(Vec<String>, Statistics)>) -> Result<()>,
+) -> Result<()> {
+    check_statistics_dtype(series.name(), series.dtype())?;
+    let columns = Columns::new("statistics", STATISTICS_MAKER, series)?;
+    let version = columns.cast("version", &DataType::UInt32)?;
+    let features = string_lists(columns.get("features")?)?;
+    let weight = Numbers::new(columns.get("weight")?, 1)?;
+    let mean = Numbers::new(columns.get("mean")?, 2)?;
+    let scatter = Numbers::new(columns.get("scatter")?, 3)?;
+    let log_likelihood = columns.cast("log_likelihood", &DataType::Float64)?;
+    let entropy = columns.cast("entropy", &DataType::Float64)?;
+    let n_rows = columns.cast("n_rows", &DataType::UInt64)?;
+    let total_weight = columns.cast("total_weight", &DataType::Float64)?;
+    for row in 0..series.len() {
+        let Some(version) = version.u32()?.get(row) else {
+            visit(row, None)?;
+            continue;
+        };
+        codec::check_version(version)?;
+        let (_, weight) = rectangular::<1>(&weight, row, "weight")?;
+        let (shape, mean) = rectangular::<2>(&mean, row, "mean")?;
+        let (scatter_shape, scatter) = rectangular::<3>(&scatter, row, "scatter")?;
+        let (form, packed) = pack_scatter(scatter_shape, &scatter);
+        let mut statistics =
+            Statistics::from_parts((shape[0], shape[1], form), weight, mean, packed)?;
+        statistics.log_likelihood = log_likelihood.f64()?.get(row).unwrap_or(0.0);
+        statistics.entropy = entropy.f64()?.get(row).unwrap_or(0.0);
+        statistics.n_rows = n_rows.u64()?.get(row).unwrap_or(0);
+        statistics.total_weight = total_weight.f64()?.get(row).unwrap_or(0.0);
+        visit(row, Some((string_list(&features, row)?, statistics)))?;
+    }
+    Ok(())
+}
+
+/// Lower triangles of matrices, or diagonals as they are.
+fn pack_scatter([k, rows, d]: [usize; 3], scatter: &[f64]) -> (Scatter, Vec<f64>) {
+    if rows != d {
+        return (Scatter::Diagonal, scatter.to_vec());
+    }
+    let mut packed = Vec::with_capacity(k * triangle(d));
+    for c in 0..k {
+        for i in 0..d {
+            packed.extend_from_slice(&scatter[(c * d + i) * d..][..i + 1]);
+        }
+    }
+    (Scatter::Full, packed)
+}
