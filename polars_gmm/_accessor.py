@@ -7,7 +7,6 @@ from typing import overload
 import polars as pl
 
 from polars_gmm._checks import shown
-from polars_gmm._errors import GmmError
 from polars_gmm._expr import GmmExpr
 from polars_gmm._frame import GmmFrame, GmmLazyFrame
 
@@ -33,7 +32,7 @@ def gmm(target: object) -> GmmExpr | GmmFrame | GmmLazyFrame:
 
     Raises
     ------
-    GmmError
+    TypeError
         If `target` is neither an expression nor a frame.
 
     Examples
@@ -50,4 +49,4 @@ def gmm(target: object) -> GmmExpr | GmmFrame | GmmLazyFrame:
         return GmmFrame(target)
     if isinstance(target, pl.LazyFrame):
         return GmmLazyFrame(target)
-    raise GmmError(f"gmm() takes an Expr, a DataFrame or a LazyFrame; got {shown(target)}")
+    raise TypeError(f"gmm() takes an Expr, a DataFrame or a LazyFrame; got {shown(target)}")

@@ -11,7 +11,7 @@ use super::model::{Model, Training};
 pub const VERSION: u32 = 1;
 /// First bytes of a packed model; the version follows in one byte.
 const MAGIC: &[u8] = b"pgmm";
-const FORMAT: &str = "polars-gmm model";
+const FORMAT: &str = "gaussian mixture";
 
 /// Format 1, with the arrays' encoding left open: flat in bytes, nested lists in JSON.
 #[derive(Serialize, Deserialize)]

@@ -150,14 +150,14 @@ pub enum Error {
     },
 
     /// Bytes or text that are no model.
-    #[error("this is not a polars-gmm model: {reason}; it can be made by GaussianMixture.pack, to_json or to_struct")]
+    #[error("this is not a Gaussian mixture: {reason}; give what GaussianMixture.pack, to_json or to_struct made")]
     Decode {
         /// What was wrong.
         reason: String,
     },
 
     /// A model of a later format.
-    #[error("this model has format version {got}, but this polars-gmm reads versions up to {supported}; upgrade polars-gmm")]
+    #[error("this model has format version {got}, but versions 1 to {supported} can be read; upgrade this package")]
     Version {
         /// Its version.
         got: u32,

@@ -92,8 +92,10 @@ pub struct Em {
     outcome: Option<Outcome>,
 }
 
-/// A fall of the mean log-likelihood up to this, relative, is rounding.
-const ROUNDING: f64 = 1e-10;
+/// A fall of the mean log-likelihood up to this, relative, may be rounding.
+const FALL: f64 = 1e-10;
+/// A rise up to this, relative, is nothing but rounding.
+const NOISE: f64 = 1e-14;
 
 impl Em {
     /// A loop that begins at `start`. With `canonical`, components come out in lexicographic order of their means;
@@ -162,7 +164,7 @@ impl Em {
         let form = self.options.covariance_type.structure().scatter();
         let mut left = evaluations.unwrap_or(u32::MAX);
         while self.outcome.is_none() && left > 0 {
-            let statistics = pass.expect(rows, &self.asked.density()?, form)?;
+            let statistics = pass.e_step(rows, &self.asked.density()?, form)?;
             self.tell(&statistics)?;
             left -= 1;
         }
@@ -177,7 +179,7 @@ impl Em {
         } else {
             best.clone()
         };
-        model.training.n_iter = Some(self.iteration);
+        model.training.n_iter = Some(self.iteration());
         model.training.converged = Some(self.outcome == Some(Outcome::Converged));
         Some(model)
     }
@@ -209,17 +211,28 @@ impl Em {
         model
     }
 
+    /// The loop has converged when the mean log-likelihood rises by less than `tol`, and by less than it did the
+    /// iteration before: near a saddle small rises grow.
     fn judge(&self, change: Option<f64>, mean: f64) -> Option<Outcome> {
-        let change = change.unwrap_or(f64::INFINITY);
-        if change < -ROUNDING * mean.abs().max(1.0) {
+        let rise = change.unwrap_or(f64::INFINITY);
+        let scale = mean.abs().max(1.0);
+        let tol = self.options.tol;
+        if rise < -FALL * scale {
             Some(Outcome::Stalled)
-        } else if change < self.options.tol {
+        } else if rise < tol
+            && (rise <= NOISE * scale || self.rise_before().is_some_and(|r| rise < r))
+        {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)
         } else {
             None
         }
+    }
+
+    /// The rise before the last, which `history` ends with.
+    fn rise_before(&self) -> Option<f64> {
+        self.history.iter().rev().nth(1).and_then(|r| r.change)
     }
 }
 

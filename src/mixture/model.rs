@@ -239,12 +239,29 @@ impl Model {
         }
     }
 
+    /// The same model with its features in another order: feature `j` becomes what `order[j]` was, named `features[j]`.
+    #[must_use]
+    pub fn reordered(&self, features: &[String], order: &[usize]) -> Self {
+        let mut covariances = self.covariances.clone();
+        for axis in [Axis(1), Axis(2)] {
+            if covariances.len_of(axis) == order.len() {
+                covariances = covariances.select(axis, order);
+            }
+        }
+        Self {
+            features: features.to_vec(),
+            means: self.means.select(Axis(1), order),
+            covariances,
+            ..self.clone()
+        }
+    }
+
     fn check_shapes(&self) -> Result<()> {
         let (k, d) = (self.k(), self.d());
         if k == 0 || d == 0 {
             return Err(Error::Shape {
                 name: "weights and features",
-                expected: "(k,) and (d,) with k and d at least 1".into(),
+                expected: "(k,) and (d,) with at least one component and one feature".into(),
                 got: format!("({k},) and ({d},)"),
             });
         }

@@ -48,7 +48,7 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`Error::Interrupted`].
-    pub fn expect(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
+    pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
         self.run(rows, density.k(), form, &|_, block| {
             density.responsibilities(block);
             Statistics::of_block(block, density.means(), form)

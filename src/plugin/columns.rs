@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use polars::polars_utils::float16::pf16;
-use polars::prelude::{ArrayRef, DataType, Series};
+use polars::prelude::{ArrayRef, DataType, Field, Series};
 use polars_arrow::array::{Array, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::types::NativeType;
@@ -66,7 +66,10 @@ fn is_number(dtype: &DataType) -> bool {
 }
 
 /// Where each of the model's features stands among the given fields.
-fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> {
+///
+/// # Errors
+/// A feature that is missing, or fields the model does not have.
+pub fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> {
     let find = |name: &String| {
         given
             .iter()
@@ -92,7 +95,9 @@ fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> {
     Ok(order)
 }
 
-fn check_width(
+/// # Errors
+/// If the widths differ.
+pub fn check_width(
     what: &'static str,
     name: &str,
     expected: usize,
@@ -334,9 +339,13 @@ impl Nested {
         }
     }
 
-    fn has_null(&self, range: Range<usize>) -> bool {
-        let bits = self.values.validity().filter(|bits| bits.unset_bits() > 0);
-        bits.is_some_and(|bits| range.into_iter().any(|i| !bits.get_bit(i)))
+    /// Where the first null among these values stands.
+    fn first_null(&self, mut range: Range<usize>) -> Option<usize> {
+        let bits = self
+            .values
+            .validity()
+            .filter(|bits| bits.unset_bits() > 0)?;
+        range.position(|i| !bits.get_bit(i))
     }
 }
 
@@ -413,8 +422,13 @@ impl Source {
                 chunks.visit(rows, |chunk, within, place| {
                     for (row, i) in within.zip(place) {
                         let range = chunk.range(row);
-                        if chunk.is_null(row) || chunk.has_null(range.clone()) {
-                            null(i, 0);
+                        let missing = if chunk.is_null(row) {
+                            Some(0)
+                        } else {
+                            chunk.first_null(range.clone())
+                        };
+                        if let Some(j) = missing {
+                            null(i, j);
                             continue;
                         }
                         chunk.values.write(range, &mut numbers);
@@ -498,6 +512,11 @@ impl Input {
             .iter()
             .find(|(r, _)| r == role)
             .map(|(_, series)| series)
+    }
+
+    /// Whether features are known by their names, not by their position.
+    pub fn has_names(&self) -> bool {
+        matches!(self.rows.dtype(), DataType::Struct(_))
     }
 
     /// Name of the feature column.
@@ -599,43 +618,80 @@ impl Input {
         let Some(series) = self.extra("start") else {
             return Ok(None);
         };
-        let dtype = series.dtype();
-        if dtype.is_integer() || matches!(dtype, DataType::Boolean) {
-            return labels(series, k).map(StartColumn::Labels).map(Some);
-        }
-        if matches!(dtype, DataType::List(_) | DataType::Array(..)) {
+        check_role("start", series.name(), series.dtype())?;
+        if series.dtype().is_nested() {
             return given(series, Some(k))
                 .map(StartColumn::Responsibilities)
                 .map(Some);
         }
-        Err(Error::StartDtype {
-            name: series.name().to_string(),
+        labels(series, k).map(StartColumn::Labels).map(Some)
+    }
+}
+
+/// Name and dtype of the feature column of a packed input, whose other fields are checked for their roles.
+///
+/// # Errors
+/// Another number of fields, or a field of a dtype that cannot play its role.
+pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
+    if roles.is_empty() {
+        return Ok(field.clone());
+    }
+    let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() {
+        fields
+    } else {
+        &[]
+    };
+    if fields.len() != roles.len() + 1 {
+        return Err(Error::Packed {
+            roles: roles.to_vec(),
+            got: fields.len().saturating_sub(roles.len()),
+        });
+    }
+    for (role, field) in roles.iter().zip(&fields[1..]) {
+        check_role(role, field.name(), field.dtype())?;
+    }
+    Ok(fields[0].clone())
+}
+
+fn check_role(role: &str, name: &str, dtype: &DataType) -> Result<()> {
+    let name = name.to_string();
+    let numbers =
+        matches!(dtype, DataType::Array(inner, _) | DataType::List(inner) if is_number(inner));
+    match role {
+        "weight" if !is_number(dtype) => Err(Error::RoleDtype {
+            role: "weights",
+            name,
             dtype: dtype.clone(),
-            k,
-        })
+        }),
+        "responsibility" if !numbers => Err(Error::ResponsibilityDtype {
+            name,
+            dtype: dtype.clone(),
+        }),
+        "start" if !numbers && !dtype.is_integer() && !matches!(dtype, DataType::Boolean) => {
+            Err(Error::StartDtype {
+                name,
+                dtype: dtype.clone(),
+            })
+        }
+        _ => Ok(()),
     }
 }
 
 fn weights(series: &Series) -> Result<Lane> {
-    let number = Some(series).filter(|s| is_number(s.dtype()));
-    number
-        .and_then(Lane::new)
-        .ok_or_else(|| role_dtype("weights", series))
+    check_role("weight", series.name(), series.dtype())?;
+    Lane::new(series).ok_or_else(|| role_dtype("weights", series))
 }
 
 fn given(series: &Series, k: Option<usize>) -> Result<Given> {
-    let source = match series.dtype() {
-        DataType::Array(inner, _) | DataType::List(inner) if is_number(inner) => {
-            Source::nested(series, inner, "responsibilities", k)?
-        }
-        _ => {
-            return Err(role_dtype(
-                "responsibilities, a List or Array column,",
-                series,
-            ))
-        }
-    };
-    Ok(Given { source })
+    check_role("responsibility", series.name(), series.dtype())?;
+    let inner = series
+        .dtype()
+        .inner_dtype()
+        .cloned()
+        .unwrap_or(DataType::Null);
+    Ok(Given {
+        source: Source::nested(series, &inner, "responsibilities", k)?,
+    })
 }
 
 fn role_dtype(role: &'static str, series: &Series) -> Error {
@@ -797,8 +853,9 @@ impl Table {
     ///
     /// # Errors
     /// The number of rows at fault and the first of them.
-    pub fn check_responsibilities(&self, given: &Given, nulls_must_match: bool) -> Result<()> {
-        let (mut bad, mut mismatch) = (Fault::default(), Fault::default());
+    pub fn check_responsibilities(&self, given: &Given) -> Result<()> {
+        let mut mismatch = Fault::default();
+        let (mut negative, mut not_finite) = (Fault::default(), Fault::default());
         let mut given_lanes = vec![0.0; given.width() * CHECKED];
         self.for_each_chunk(|start, len, lanes, weight| {
             let (mut x_null, mut r_null) = (vec![false; len], vec![false; len]);
@@ -812,16 +869,53 @@ impl Table {
                     r_null[row] = true
                 });
             for row in (0..len).filter(|row| weight[*row] > 0.0) {
-                let numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
-                if nulls_must_match && x_null[row] != r_null[row] {
+                let mut numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
+                if x_null[row] != r_null[row] {
                     mismatch.add(start + row);
-                } else if !r_null[row] && !numbers.into_iter().all(|r| r >= 0.0 && r.is_finite()) {
-                    bad.add(start + row);
+                } else if !r_null[row] && numbers.clone().any(|r| !r.is_finite()) {
+                    not_finite.add(start + row);
+                } else if !r_null[row] && numbers.any(|r| r < 0.0) {
+                    negative.add(start + row);
                 }
             }
         });
-        mismatch.or(|count, row| Error::NullMismatch { count, row })?;
-        bad.or(|count, row| Error::Responsibilities { count, row })
+        let role = "responsibilities";
+        mismatch.or(|count, row| Error::NullMismatch { role, count, row })?;
+        not_finite.or(|count, row| Error::Responsibilities {
+            kind: "NaN or infinite",
+            count,
+            row,
+        })?;
+        negative.or(|count, row| Error::Responsibilities {
+            kind: "negative",
+            count,
+            row,
+        })
+    }
+
+    /// Checks that labels are null in the rows in which a feature is, and in no others.
+    ///
+    /// # Errors
+    /// The number of rows at fault and the first of them.
+    pub fn check_labels(&self, labels: &[Option<u32>]) -> Result<()> {
+        let mut mismatch = Fault::default();
+        self.for_each_chunk(|start, len, lanes, weight| {
+            let mut null = vec![false; len];
+            self.source
+                .read(start..start + len, lanes, CHECKED, |row, _| {
+                    null[row] = true
+                });
+            for row in (0..len).filter(|row| weight[*row] > 0.0) {
+                if null[row] != labels[start + row].is_none() {
+                    mismatch.add(start + row);
+                }
+            }
+        });
+        mismatch.or(|count, row| Error::NullMismatch {
+            role: "labels",
+            count,
+            row,
+        })
     }
 
     fn check_weights(&self) -> Result<()> {

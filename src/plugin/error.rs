@@ -27,6 +27,9 @@ pub enum Error {
         dtype: DataType,
     },
 
+    #[error("responsibilities must be a List or Array column of numbers, as responsibilities(model) makes, but column {name:?} has dtype {dtype}; give such a column")]
+    ResponsibilityDtype { name: String, dtype: DataType },
+
     #[error("column {name:?} has no features; give at least one numeric field")]
     NoFeatures { name: String },
 
@@ -74,11 +77,19 @@ pub enum Error {
         row: usize,
     },
 
-    #[error("responsibilities must be finite numbers >= 0, but {count} rows have others, the first is row {row}; repair or filter these rows")]
-    Responsibilities { count: usize, row: usize },
+    #[error("responsibilities must be finite numbers >= 0, but in {count} rows some are {kind}, the first is row {row}; repair or filter these rows")]
+    Responsibilities {
+        kind: &'static str,
+        count: usize,
+        row: usize,
+    },
 
-    #[error("features and responsibilities must be null in the same rows, but in {count} rows only one is, the first is row {row}; drop these rows or fill the nulls")]
-    NullMismatch { count: usize, row: usize },
+    #[error("features and {role} must be null in the same rows, but in {count} rows only one of them is null, the first is row {row}; drop these rows or fill the nulls")]
+    NullMismatch {
+        role: &'static str,
+        count: usize,
+        row: usize,
+    },
 
     #[error("labels must be integers from 0 to {last} (k={k}), but row {row} has {got}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1")]
     Label {
@@ -88,12 +99,8 @@ pub enum Error {
         got: f64,
     },
 
-    #[error("init must be a column of integer labels or of responsibilities (List or Array of {k} numbers), but column {name:?} has dtype {dtype}; cast it or map it to 0 .. k-1")]
-    StartDtype {
-        name: String,
-        dtype: DataType,
-        k: usize,
-    },
+    #[error("init must be a column of integer labels or of responsibilities (List or Array of k numbers), but column {name:?} has dtype {dtype}; map it to labels 0 .. k-1")]
+    StartDtype { name: String, dtype: DataType },
 
     #[error("a model must be a struct made by fit, m_step or maximize, or its packed Binary, but column {name:?} has dtype {dtype}; give a GaussianMixture, such a column, or its name")]
     ModelDtype { name: String, dtype: DataType },

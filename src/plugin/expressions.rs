@@ -3,7 +3,7 @@
 use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
 use pyo3_polars::derive::polars_expr;
 
-use super::columns::{check_features, feature_names, Input};
+use super::columns::{check_features, check_packed, feature_names, Input};
 use super::error::{Error, Result};
 use super::options::{FitKwargs, MStepKwargs, ModelKwargs};
 use super::score::{score, score_dtype, Score, Scorer};
@@ -14,27 +14,9 @@ use super::values::{
 };
 use crate::mixture::{Model, Statistics};
 
-/// The name and dtype of the feature column in a field, packed or not.
-fn rows_field(field: &Field, extras: &[String]) -> Result<Field> {
-    if extras.is_empty() {
-        return Ok(field.clone());
-    }
-    match field.dtype() {
-        DataType::Struct(fields) if fields.len() == extras.len() + 1 => Ok(fields[0].clone()),
-        DataType::Struct(fields) => Err(Error::Packed {
-            roles: extras.to_vec(),
-            got: fields.len().saturating_sub(extras.len()),
-        }),
-        _ => Err(Error::Packed {
-            roles: extras.to_vec(),
-            got: 0,
-        }),
-    }
-}
-
 /// Checks features and model column from the schema; gives the model's k if it is known.
 fn check_model_inputs(fields: &[Field], kwargs: &ModelKwargs) -> Result<(Field, Option<usize>)> {
-    let rows = rows_field(&fields[0], &kwargs.extras)?;
+    let rows = check_packed(&fields[0], &kwargs.extras)?;
     let model = kwargs.model()?;
     match (&model, fields.get(1)) {
         (Some(model), _) => check_features(rows.name(), rows.dtype(), model.features())?,
@@ -176,7 +158,7 @@ fn model_or_null(name: &PlSmallStr, model: Option<&Model>) -> PolarsResult<Serie
 
 fn m_step_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> {
     kwargs.options()?;
-    let rows = rows_field(&fields[0], &kwargs.extras)?;
+    let rows = check_packed(&fields[0], &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
     Ok(Field::new(rows.name().clone(), model_dtype()))
 }
@@ -253,7 +235,7 @@ fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
 
 fn fitted_field(fields: &[Field], kwargs: &FitKwargs, dtype: DataType) -> PolarsResult<Field> {
     kwargs.options.check()?;
-    let rows = rows_field(&fields[0], &kwargs.extras)?;
+    let rows = check_packed(&fields[0], &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
     Ok(Field::new(rows.name().clone(), dtype))
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicBool;
 
 use polars_core::runtime::RAYON;
 
-use super::columns::{Input, StartColumn, Table};
-use super::error::Result;
+use super::columns::{check_width, field_order, Input, StartColumn, Table};
+use super::error::{Error, Result};
 use super::options::{FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
 use crate::mixture::{start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
@@ -59,7 +59,7 @@ pub fn statistics(input: &Input, model: &Model) -> Result<(Table, Statistics)> {
     let density = model.density()?;
     let form = model.covariance_type().structure().scatter();
     let statistics = run(table.n_rows(), density.k(), density.d(), |pass| {
-        pass.expect(&table, &density, form)
+        pass.e_step(&table, &density, form)
     })?;
     Ok((table, statistics))
 }
@@ -72,7 +72,7 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     let table = input.table(None)?;
     let given = input.responsibilities()?;
     table.check(false)?;
-    table.check_responsibilities(&given, true)?;
+    table.check_responsibilities(&given)?;
     let form = options.covariance_type.structure().scatter();
     let statistics = run(table.n_rows(), given.width(), table.d(), |pass| {
         pass.assigned(&table, &given, form)
@@ -101,40 +101,74 @@ pub struct Training {
 /// # Errors
 /// Bad data, too few rows, a start of another shape.
 pub fn begin(input: &Input, options: &FitOptions, pass: Pass) -> Result<Training> {
-    let model = match &options.init {
-        Init::Model(model) => Some(model.features()),
-        _ => None,
-    };
-    let table = input.table(model)?;
+    let table = input.table(None)?;
     table.check(!options.drop_nulls)?;
     let (features, em) = (&table.features, options.em);
     let start = match &options.init {
         Init::Draw(draw) => draw.start(features, &table, em, pass)?,
-        Init::Model(model) => model.clone(),
-        Init::Column => match input.start(options.k)? {
-            Some(StartColumn::Labels(component)) => {
-                let labels = Labels {
-                    k: options.k,
-                    component: &component,
-                };
-                start::assigned(features, &table, &labels, em, pass)?
-            }
-            Some(StartColumn::Responsibilities(given)) => {
-                table.check_responsibilities(&given, false)?;
-                start::assigned(features, &table, &given, em, pass)?
-            }
-            None => {
-                return Err(super::error::Error::Option(
-                    "init=\"column\" needs a column to start from".into(),
-                ))
-            }
-        },
+        Init::Model(model) => given_start(input, features, model)?,
+        Init::Column => start_from_column(input, &table, options, pass)?,
     };
     let drawn = matches!(options.init, Init::Draw(_));
     Ok(Training {
         em: Em::new(start, em, drawn),
         table,
     })
+}
+
+/// The given model with its features in the order of the data: by name in a struct, else by position.
+fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Model> {
+    let order = if input.has_names() {
+        field_order(features, model.features())?;
+        field_order(model.features(), features)?
+    } else {
+        check_width(
+            "features",
+            input.name(),
+            model.d(),
+            features.len(),
+            String::new(),
+        )?;
+        (0..model.d()).collect()
+    };
+    Ok(model.reordered(features, &order))
+}
+
+fn start_from_column(
+    input: &Input,
+    table: &Table,
+    options: &FitOptions,
+    pass: Pass,
+) -> Result<Model> {
+    match input.start(options.k)? {
+        Some(StartColumn::Labels(component)) => {
+            table.check_labels(&component)?;
+            let labels = Labels {
+                k: options.k,
+                component: &component,
+            };
+            Ok(start::assigned(
+                &table.features,
+                table,
+                &labels,
+                options.em,
+                pass,
+            )?)
+        }
+        Some(StartColumn::Responsibilities(given)) => {
+            table.check_responsibilities(&given)?;
+            Ok(start::assigned(
+                &table.features,
+                table,
+                &given,
+                options.em,
+                pass,
+            )?)
+        }
+        None => Err(Error::Option(
+            "init=\"column\" needs a column to start from".into(),
+        )),
+    }
 }
 
 /// A whole fit, for a group; none for a group that cannot be fitted, if that is asked for.
@@ -145,7 +179,7 @@ pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result
     use crate::mixture::Error as M;
     match fit_or_fail(input, options) {
         Ok(model) => Ok(model),
-        Err(super::error::Error::Mixture(M::TooFewRows { .. } | M::NoWeight { .. })) => Ok(None),
+        Err(Error::Mixture(M::TooFewRows { .. } | M::NoWeight { .. })) => Ok(None),
         Err(error) if on_failure == OnFailure::Null && error.is_of_data() => Ok(None),
         Err(error) => Err(error),
     }
