@@ -1,7 +1,8 @@
 //! A model as versioned bytes and as versioned JSON. Both keep every bit.
 
 use ndarray::{Array1, Array2, Array3};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::covariance::CovarianceType;
 use super::error::{Error, Result};
@@ -57,26 +58,15 @@ pub fn unpack(bytes: &[u8]) -> Result<Model> {
         return Err(decode("the bytes do not begin as a packed model does"));
     };
     check_version(u32::from(*version))?;
-    let (wire, rest): (Wire<Vec<f64>, Vec<f64>>, _) =
-        postcard::take_from_bytes(body).map_err(decode)?;
+    let (wire, rest): (Wire<Vec<f64>, Vec<f64>>, _) = postcard::take_from_bytes(body).map_err(decode)?;
     if !rest.is_empty() {
-        return Err(decode(format!(
-            "{} bytes are left over at its end",
-            rest.len()
-        )));
+        return Err(decode(format!("{} bytes are left over at its end", rest.len())));
     }
     let (k, d) = (wire.weights.len(), wire.features.len());
     let shape = wire.covariance_type.structure().shape(k, d);
     let means = Array2::from_shape_vec((k, d), wire.means).map_err(decode)?;
     let covariances = Array3::from_shape_vec(shape, wire.covariances).map_err(decode)?;
-    build(
-        wire.features,
-        wire.covariance_type,
-        wire.weights,
-        means,
-        covariances,
-        wire.training,
-    )
+    build(wire.features, wire.covariance_type, wire.weights, means, covariances, wire.training)
 }
 
 /// A model as a JSON object.
@@ -84,11 +74,8 @@ pub fn to_json(model: &Model) -> String {
     let means = model.means().outer_iter().map(|row| row.to_vec()).collect();
     let matrix = |m: ndarray::ArrayView2<f64>| m.outer_iter().map(|row| row.to_vec()).collect();
     let covariances = model.covariances().outer_iter().map(matrix).collect();
-    let document = Document {
-        format: FORMAT.into(),
-        version: VERSION,
-        model: wire(model, means, covariances),
-    };
+    let document =
+        Document { format: FORMAT.into(), version: VERSION, model: wire(model, means, covariances) };
     // Every number of a model is finite and every key a string, so that JSON can hold it.
     serde_json::to_string(&document).unwrap_or_default()
 }
@@ -103,28 +90,14 @@ pub fn from_json(text: &str) -> Result<Model> {
         return Err(decode(format!("its format is {:?}", header.format)));
     }
     check_version(header.version)?;
-    let wire = serde_json::from_str::<Document>(text)
-        .map_err(decode)?
-        .model;
+    let wire = serde_json::from_str::<Document>(text).map_err(decode)?.model;
     let means = nested2(&wire.means)?;
-    let (planes, rows) = (
-        wire.covariances.len(),
-        wire.covariances.first().map_or(0, Vec::len),
-    );
+    let (planes, rows) = (wire.covariances.len(), wire.covariances.first().map_or(0, Vec::len));
     let flat: Vec<Vec<f64>> = wire.covariances.into_iter().flatten().collect();
     let matrices = nested2(&flat)?;
     let columns = matrices.ncols();
-    let covariances = matrices
-        .into_shape_with_order((planes, rows, columns))
-        .map_err(decode)?;
-    build(
-        wire.features,
-        wire.covariance_type,
-        wire.weights,
-        means,
-        covariances,
-        wire.training,
-    )
+    let covariances = matrices.into_shape_with_order((planes, rows, columns)).map_err(decode)?;
+    build(wire.features, wire.covariance_type, wire.weights, means, covariances, wire.training)
 }
 
 /// Rows of equal length as a matrix.
@@ -140,6 +113,19 @@ pub fn nested2(rows: &[Vec<f64>]) -> Result<Array2<f64>> {
     Array2::from_shape_vec((rows.len(), columns), flat).map_err(decode)
 }
 
+/// A model inside another serde value is its JSON text.
+impl Serialize for Model {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        to_json(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Model {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        from_json(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 /// Refuses formats of the future.
 ///
 /// # Errors
@@ -148,10 +134,7 @@ pub fn check_version(got: u32) -> Result<()> {
     if (1..=VERSION).contains(&got) {
         Ok(())
     } else {
-        Err(Error::Version {
-            got,
-            supported: VERSION,
-        })
+        Err(Error::Version { got, supported: VERSION })
     }
 }
 
@@ -163,18 +146,8 @@ fn build(
     covariances: Array3<f64>,
     training: Training,
 ) -> Result<Model> {
-    let mut model = Model::new(
-        features,
-        covariance_type,
-        Array1::from_vec(weights),
-        means,
-        covariances,
-    )?;
-    let finite = [
-        training.log_likelihood,
-        training.entropy,
-        training.total_weight,
-    ];
+    let mut model = Model::new(features, covariance_type, Array1::from_vec(weights), means, covariances)?;
+    let finite = [training.log_likelihood, training.entropy, training.total_weight];
     if finite.iter().flatten().any(|v| !v.is_finite()) {
         return Err(decode("its figures of the fit are not finite"));
     }
@@ -194,7 +167,5 @@ fn wire<M, C>(model: &Model, means: M, covariances: C) -> Wire<M, C> {
 }
 
 fn decode(reason: impl ToString) -> Error {
-    Error::Decode {
-        reason: reason.to_string(),
-    }
+    Error::Decode { reason: reason.to_string() }
 }

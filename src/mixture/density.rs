@@ -61,13 +61,7 @@ impl Density {
         };
         let log_constant = model.weights().iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
-        Ok(Self {
-            k,
-            d,
-            log_constant,
-            means,
-            factors,
-        })
+        Ok(Self { k, d, log_constant, means, factors })
     }
 
     /// Number of components.
@@ -87,10 +81,7 @@ impl Density {
 
     /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero.
     pub fn log_joint(&self, block: &mut Block) {
-        dispatch(LogJoint {
-            density: self,
-            block,
-        });
+        dispatch(LogJoint { density: self, block });
     }
 
     /// The whole E-step: responsibilities in the block's components, log p and entropy of its rows.
@@ -105,10 +96,7 @@ impl Density {
         let joint = block.responsibilities.clone();
         dispatch(Normalise { block });
         block.responsibilities = joint;
-        for lane in block
-            .responsibilities
-            .chunks_exact_mut(block.log_density.len().max(1))
-        {
+        for lane in block.responsibilities.chunks_exact_mut(block.log_density.len().max(1)) {
             for (r, log_density) in lane.iter_mut().zip(&block.log_density) {
                 *r -= log_density;
             }
@@ -120,22 +108,12 @@ impl Factors {
     fn new(model: &Model) -> Result<Self> {
         let covariances = model.covariances();
         let d = model.d();
-        let form = if covariances.shape()[1] == d {
-            Form::Triangular
-        } else {
-            Form::Diagonal
-        };
-        let mut factors = Self {
-            form,
-            values: Vec::new(),
-            log_det: Vec::new(),
-        };
+        let form = if covariances.shape()[1] == d { Form::Triangular } else { Form::Diagonal };
+        let mut factors = Self { form, values: Vec::new(), log_det: Vec::new() };
         for (component, covariance) in covariances.outer_iter().enumerate() {
             let entries: Vec<f64> = covariance.iter().copied().collect();
-            let singular = |j: usize| Error::NotPositiveDefinite {
-                component,
-                feature: model.features()[j].clone(),
-            };
+            let singular =
+                |j: usize| Error::NotPositiveDefinite { component, feature: model.features()[j].clone() };
             let (mut factor, log_det) = match form {
                 Form::Triangular => precision_factor(&entries, d).map_err(|e| singular(e.0))?,
                 Form::Diagonal => reciprocal_deviations(&entries, d).map_err(singular)?,
@@ -153,10 +131,7 @@ impl Factors {
 }
 
 /// `1/σ_j` of a diagonal of `d` variances, or of one variance for all features, and the sum of their logs.
-fn reciprocal_deviations(
-    variances: &[f64],
-    d: usize,
-) -> std::result::Result<(Vec<f64>, f64), usize> {
+fn reciprocal_deviations(variances: &[f64], d: usize) -> std::result::Result<(Vec<f64>, f64), usize> {
     let mut factor = Vec::with_capacity(d);
     let mut log_det = 0.0;
     for j in 0..d {
@@ -244,7 +219,7 @@ fn triangular_norm<S: Simd>(simd: S, factor: &[f64], differences: &[S::f64s]) ->
     let d = differences.len() / GROUP;
     let mut i = 0;
     while i + 1 < d {
-        let upper = &factor[triangle(i)..][..i + 1];
+        let upper = &factor[triangle(i)..][..=i];
         let lower = &factor[triangle(i + 1)..][..i + 2];
         let (mut z, mut y) = ([zero; GROUP], [zero; GROUP]);
         for ((a, b), x) in upper.iter().zip(lower).zip(differences.chunks_exact(GROUP)) {
@@ -265,10 +240,7 @@ fn triangular_norm<S: Simd>(simd: S, factor: &[f64], differences: &[S::f64s]) ->
     }
     if i < d {
         let mut z = [zero; GROUP];
-        for (a, x) in factor[triangle(i)..]
-            .iter()
-            .zip(differences.chunks_exact(GROUP))
-        {
+        for (a, x) in factor[triangle(i)..].iter().zip(differences.chunks_exact(GROUP)) {
             let a = simd.splat_f64s(*a);
             for v in 0..GROUP {
                 z[v] = simd.mul_add_e_f64s(a, x[v], z[v]);
@@ -320,11 +292,7 @@ impl WithSimd for Normalise<'_> {
         sum.resize(stride, 0.0);
         block.entropy.fill(0.0);
         for lane in block.responsibilities.chunks_exact_mut(stride.max(1)) {
-            for (((x, m), s), h) in lane
-                .iter_mut()
-                .zip(&*largest)
-                .zip(sum.iter_mut())
-                .zip(&mut block.entropy)
+            for (((x, m), s), h) in lane.iter_mut().zip(&*largest).zip(sum.iter_mut()).zip(&mut block.entropy)
             {
                 let t = if *x > LOWEST { *x - *m } else { LOWEST - *m };
                 let e = exp::<S>(t);
@@ -333,11 +301,7 @@ impl WithSimd for Normalise<'_> {
                 *h += e * t;
             }
         }
-        for ((m, s), h) in largest
-            .iter_mut()
-            .zip(sum.iter_mut())
-            .zip(&mut block.entropy)
-        {
+        for ((m, s), h) in largest.iter_mut().zip(sum.iter_mut()).zip(&mut block.entropy) {
             let log_sum = s.ln();
             *m += log_sum;
             *h = log_sum - *h / *s;

@@ -130,9 +130,7 @@ pub enum Error {
     },
 
     /// A start of other shape than the data or options.
-    #[error(
-        "the start has {what}={got}, but {expected} was asked for; give a start of the same shape"
-    )]
+    #[error("the start has {what}={got}, but {expected} was asked for; give a start of the same shape")]
     StartShape {
         /// Which dimension.
         what: &'static str,
@@ -150,7 +148,9 @@ pub enum Error {
     },
 
     /// Bytes or text that are no model.
-    #[error("this is not a Gaussian mixture: {reason}; give what GaussianMixture.pack, to_json or to_struct made")]
+    #[error(
+        "this is not a Gaussian mixture: {reason}; give what GaussianMixture.pack, to_json or to_struct made"
+    )]
     Decode {
         /// What was wrong.
         reason: String,

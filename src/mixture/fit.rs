@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::codec;
 use super::covariance::CovarianceType;
 use super::error::{Error, Result};
 use super::model::{Model, Training};
@@ -33,11 +32,7 @@ impl Options {
     /// The first option outside its range.
     pub fn check(self) -> Result<Self> {
         if !(self.tol >= 0.0 && self.tol.is_finite()) {
-            return Err(option(
-                "tol",
-                "a finite number >= 0 (change of the mean log-likelihood)",
-                self.tol,
-            ));
+            return Err(option("tol", "a finite number >= 0 (change of the mean log-likelihood)", self.tol));
         }
         if !(self.covariance_floor >= 0.0 && self.covariance_floor < 1.0) {
             let expected = "at least 0 and below 1 (in units of the features' variances)";
@@ -49,11 +44,7 @@ impl Options {
 
 /// The error of an option outside its range.
 pub fn option(option: &'static str, expected: &str, got: impl ToString) -> Error {
-    Error::Option {
-        option,
-        expected: expected.into(),
-        got: got.to_string(),
-    }
+    Error::Option { option, expected: expected.into(), got: got.to_string() }
 }
 
 /// One evaluated iteration.
@@ -84,9 +75,7 @@ pub struct Em {
     options: Options,
     canonical: bool,
     iteration: u32,
-    #[serde(with = "as_json")]
     asked: Model,
-    #[serde(with = "as_json_option")]
     best: Option<Model>,
     history: Vec<Record>,
     outcome: Option<Outcome>,
@@ -127,10 +116,7 @@ impl Em {
         }
         let value = statistics.log_likelihood;
         if !value.is_finite() {
-            return Err(Error::LikelihoodNotFinite {
-                iteration: self.iteration,
-                value,
-            });
+            return Err(Error::LikelihoodNotFinite { iteration: self.iteration, value });
         }
         let before = self.log_likelihood();
         let change = before.map(|b| (value - b) / statistics.total_weight);
@@ -174,11 +160,7 @@ impl Em {
     /// The best model evaluated, complete with its figures; none before the first evaluation.
     pub fn model(&self) -> Option<Model> {
         let best = self.best.as_ref()?;
-        let mut model = if self.canonical {
-            best.sorted()
-        } else {
-            best.clone()
-        };
+        let mut model = if self.canonical { best.sorted() } else { best.clone() };
         model.training.n_iter = Some(self.iteration());
         model.training.converged = Some(self.outcome == Some(Outcome::Converged));
         Some(model)
@@ -219,9 +201,7 @@ impl Em {
         let tol = self.options.tol;
         if rise < -FALL * scale {
             Some(Outcome::Stalled)
-        } else if rise < tol
-            && (rise <= NOISE * scale || self.rise_before().is_some_and(|r| rise < r))
-        {
+        } else if rise < tol && (rise <= NOISE * scale || self.rise_before().is_some_and(|r| rise < r)) {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)
@@ -233,36 +213,5 @@ impl Em {
     /// The rise before the last, which `history` ends with.
     fn rise_before(&self) -> Option<f64> {
         self.history.iter().rev().nth(1).and_then(|r| r.change)
-    }
-}
-
-mod as_json {
-    use super::{codec, Model};
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(model: &Model, s: S) -> Result<S::Ok, S::Error> {
-        codec::to_json(model).serialize(s)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Model, D::Error> {
-        codec::from_json(&String::deserialize(d)?).map_err(D::Error::custom)
-    }
-}
-
-mod as_json_option {
-    use super::{codec, Model};
-    use serde::de::Error;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(model: &Option<Model>, s: S) -> Result<S::Ok, S::Error> {
-        model.as_ref().map(codec::to_json).serialize(s)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Model>, D::Error> {
-        let text = Option::<String>::deserialize(d)?;
-        text.map(|t| codec::from_json(&t))
-            .transpose()
-            .map_err(D::Error::custom)
     }
 }

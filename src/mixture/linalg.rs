@@ -18,10 +18,7 @@ pub struct NotPositiveDefinite(pub usize);
 ///
 /// # Errors
 /// The feature whose pivot is not positive.
-pub fn precision_factor(
-    covariance: &[f64],
-    d: usize,
-) -> Result<(Vec<f64>, f64), NotPositiveDefinite> {
+pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Vec<f64>, f64), NotPositiveDefinite> {
     let mut scale = Vec::with_capacity(d);
     for j in 0..d {
         let s = covariance[j * d + j].sqrt();
@@ -30,9 +27,7 @@ pub fn precision_factor(
         }
         scale.push(s);
     }
-    let mut l: Vec<f64> = (0..d * d)
-        .map(|e| covariance[e] / scale[e / d] / scale[e % d])
-        .collect();
+    let mut l: Vec<f64> = (0..d * d).map(|e| covariance[e] / scale[e / d] / scale[e % d]).collect();
     cholesky(&mut l, d)?;
     let smallest = 4.0 * d as f64 * f64::EPSILON;
     for j in 0..d {
@@ -41,9 +36,7 @@ pub fn precision_factor(
             return Err(NotPositiveDefinite(j));
         }
     }
-    let log_det = -(0..d)
-        .map(|j| l[j * d + j].ln() + scale[j].ln())
-        .sum::<f64>();
+    let log_det = -(0..d).map(|j| l[j * d + j].ln() + scale[j].ln()).sum::<f64>();
     Ok((inverse_lower(&l, &scale, d), log_det))
 }
 
@@ -56,11 +49,10 @@ pub fn cholesky(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite>
         return cholesky_small(matrix, d);
     }
     let factor = MatRef::from_row_major_slice(matrix, d, d).llt(Side::Lower);
-    let factor = factor.map_err(
-        |faer::linalg::cholesky::llt::factor::LltError::NonPositivePivot { index }| {
+    let factor =
+        factor.map_err(|faer::linalg::cholesky::llt::factor::LltError::NonPositivePivot { index }| {
             NotPositiveDefinite(index)
-        },
-    )?;
+        })?;
     let l = factor.L();
     for i in 0..d {
         for j in 0..=i {
@@ -122,22 +114,14 @@ pub fn clip_eigenvalues(matrix: &mut [f64], d: usize, floor: f64) {
     if cholesky(&mut shifted, d).is_ok() {
         return;
     }
-    let Ok(eigen) = MatRef::from_row_major_slice(matrix, d, d).self_adjoint_eigen(Side::Lower)
-    else {
+    let Ok(eigen) = MatRef::from_row_major_slice(matrix, d, d).self_adjoint_eigen(Side::Lower) else {
         return;
     };
-    let values: Vec<f64> = eigen
-        .S()
-        .column_vector()
-        .iter()
-        .map(|v| v.max(floor))
-        .collect();
+    let values: Vec<f64> = eigen.S().column_vector().iter().map(|v| v.max(floor)).collect();
     let vectors = eigen.U();
     for i in 0..d {
         for j in 0..=i {
-            let s = (0..d)
-                .map(|t| vectors[(i, t)] * values[t] * vectors[(j, t)])
-                .sum();
+            let s = (0..d).map(|t| vectors[(i, t)] * values[t] * vectors[(j, t)]).sum();
             matrix[i * d + j] = s;
             matrix[j * d + i] = s;
         }
@@ -184,20 +168,11 @@ mod tests {
     fn singular_is_singular_in_any_unit() {
         for unit in [1e-140, 1e-8, 1.0, 1e8, 1e140] {
             let s = unit * unit;
-            assert_eq!(
-                precision_factor(&[s, s, s, s], 2),
-                Err(NotPositiveDefinite(1))
-            );
+            assert_eq!(precision_factor(&[s, s, s, s], 2), Err(NotPositiveDefinite(1)));
             assert!(precision_factor(&[s, 0.5 * s, 0.5 * s, s], 2).is_ok());
         }
-        assert_eq!(
-            precision_factor(&[1.0, 2.0, 2.0, 1.0], 2),
-            Err(NotPositiveDefinite(1))
-        );
-        assert_eq!(
-            precision_factor(&[f64::NAN], 1),
-            Err(NotPositiveDefinite(0))
-        );
+        assert_eq!(precision_factor(&[1.0, 2.0, 2.0, 1.0], 2), Err(NotPositiveDefinite(1)));
+        assert_eq!(precision_factor(&[f64::NAN], 1), Err(NotPositiveDefinite(0)));
     }
 
     #[test]
@@ -206,8 +181,7 @@ mod tests {
             let singular = gram(d, rank);
             let mut clipped = singular.clone();
             clip_eigenvalues(&mut clipped, d, 1e-3);
-            let eigen =
-                MatRef::from_row_major_slice(&clipped, d, d).self_adjoint_eigenvalues(Side::Lower);
+            let eigen = MatRef::from_row_major_slice(&clipped, d, d).self_adjoint_eigenvalues(Side::Lower);
             assert!((eigen.unwrap()[0] - 1e-3).abs() < 1e-12);
             let again = clipped.clone();
             clip_eigenvalues(&mut clipped, d, 0.9e-3);

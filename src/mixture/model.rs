@@ -56,14 +56,8 @@ impl Model {
         means: Array2<f64>,
         covariances: Array3<f64>,
     ) -> Result<Self> {
-        let model = Self {
-            features,
-            covariance_type,
-            weights,
-            means,
-            covariances,
-            training: Training::default(),
-        };
+        let model =
+            Self { features, covariance_type, weights, means, covariances, training: Training::default() };
         model.check_shapes()?;
         model.check_finite()?;
         model.check_weights()?;
@@ -87,9 +81,7 @@ impl Model {
     ) -> Result<Self> {
         let total: f64 = statistics.weight().iter().sum();
         if !(total > 0.0 && total.is_finite()) {
-            return Err(Error::NoWeight {
-                total_weight: total,
-            });
+            return Err(Error::NoWeight { total_weight: total });
         }
         Ok(Self {
             features: features.to_vec(),
@@ -163,13 +155,17 @@ impl Model {
         let structure = covariance_type.structure();
         let (k, d, _) = full.dim();
         let shape = structure.shape(k, d);
-        let compact = Array3::from_shape_fn(shape, |(c, i, j)| {
-            if shape.1 == d {
-                full[[c, i, j]]
-            } else {
-                full[[c, j, j]]
-            }
-        });
+        let compact =
+            Array3::from_shape_fn(
+                shape,
+                |(c, i, j)| {
+                    if shape.1 == d {
+                        full[[c, i, j]]
+                    } else {
+                        full[[c, j, j]]
+                    }
+                },
+            );
         let restored = Self {
             features: vec![String::new(); d],
             covariance_type,
@@ -179,10 +175,7 @@ impl Model {
             training: Training::default(),
         };
         let same = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
-        for (component, (a, b)) in full
-            .outer_iter()
-            .zip(restored.full_covariances().outer_iter())
-            .enumerate()
+        for (component, (a, b)) in full.outer_iter().zip(restored.full_covariances().outer_iter()).enumerate()
         {
             if !a.iter().zip(b).all(same) {
                 let expected = match shape {
@@ -191,11 +184,7 @@ impl Model {
                     _ => "equal for all components",
                 };
                 let covariance_type = structure.name();
-                return Err(Error::Structure {
-                    covariance_type,
-                    expected,
-                    component,
-                });
+                return Err(Error::Structure { covariance_type, expected, component });
             }
         }
         Ok(restored.covariances)
@@ -221,10 +210,7 @@ impl Model {
         let mut order: Vec<usize> = (0..self.k()).collect();
         order.sort_by(|a, b| {
             let pairs = self.means.row(*a).into_iter().zip(self.means.row(*b));
-            pairs
-                .map(|(x, y)| x.total_cmp(y))
-                .find(|o| o.is_ne())
-                .unwrap_or(a.cmp(b))
+            pairs.map(|(x, y)| x.total_cmp(y)).find(|o| o.is_ne()).unwrap_or(a.cmp(b))
         });
         let shared = self.covariances.len_of(Axis(0)) == 1;
         Self {
@@ -276,11 +262,7 @@ impl Model {
         if self.covariances.dim() != structure.shape(k, d) {
             return Err(Error::Shape {
                 name: "covariances",
-                expected: format!(
-                    "{:?} for covariance_type {:?}",
-                    structure.shape(k, d),
-                    structure.name()
-                ),
+                expected: format!("{:?} for covariance_type {:?}", structure.shape(k, d), structure.name()),
                 got: format!("{:?}", self.covariances.dim()),
             });
         }
@@ -296,11 +278,7 @@ impl Model {
         for (name, array) in arrays {
             for (component, values) in array.outer_iter().enumerate() {
                 if let Some(&value) = values.iter().find(|v| !v.is_finite()) {
-                    return Err(Error::NotFinite {
-                        name,
-                        component,
-                        value,
-                    });
+                    return Err(Error::NotFinite { name, component, value });
                 }
             }
         }
@@ -309,10 +287,7 @@ impl Model {
 
     fn check_weights(&self) -> Result<()> {
         if let Some(component) = self.weights.iter().position(|w| *w < 0.0) {
-            return Err(Error::NegativeWeight {
-                component,
-                value: self.weights[component],
-            });
+            return Err(Error::NegativeWeight { component, value: self.weights[component] });
         }
         let sum = self.weights.sum();
         if (sum - 1.0).abs() > WEIGHT_SUM {
@@ -330,13 +305,7 @@ impl Model {
                 let b = matrix[[column, row]];
                 let scale = (matrix[[row, row]] * matrix[[column, column]]).abs().sqrt();
                 if row < column && (a - b).abs() > SYMMETRY * scale.max(f64::MIN_POSITIVE) {
-                    return Err(Error::NotSymmetric {
-                        component,
-                        row,
-                        column,
-                        a,
-                        b,
-                    });
+                    return Err(Error::NotSymmetric { component, row, column, a, b });
                 }
             }
         }
@@ -347,9 +316,7 @@ impl Model {
         let mut sorted: Vec<&String> = self.features.iter().collect();
         sorted.sort();
         match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(Error::DuplicateFeature {
-                name: pair[0].clone(),
-            }),
+            Some(pair) => Err(Error::DuplicateFeature { name: pair[0].clone() }),
             None => Ok(()),
         }
     }
@@ -369,9 +336,7 @@ fn means(statistics: &Statistics, previous: Option<&Model>) -> Array2<f64> {
     }
     for (c, w) in statistics.weight().iter().enumerate() {
         if *w == 0.0 {
-            let stand_in = previous
-                .filter(|p| p.k() == k)
-                .map_or(overall.view(), |p| p.means.row(c));
+            let stand_in = previous.filter(|p| p.k() == k).map_or(overall.view(), |p| p.means.row(c));
             means.slice_mut(s![c, ..]).assign(&stand_in);
         }
     }

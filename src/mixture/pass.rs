@@ -39,10 +39,7 @@ pub fn leaf_rows(d: usize, k: usize) -> usize {
 
 impl Pass<'_> {
     /// A pass on the caller's thread that nobody stops.
-    pub const SEQUENTIAL: Pass<'static> = Pass {
-        execution: Execution::Sequential,
-        cancelled: &NEVER,
-    };
+    pub const SEQUENTIAL: Pass<'static> = Pass { execution: Execution::Sequential, cancelled: &NEVER };
 
     /// The fused E-step: statistics of the rows under a model.
     ///
@@ -78,19 +75,9 @@ impl Pass<'_> {
         let leaves = rows.n_rows().div_ceil(size);
         let grain = match self.execution {
             Execution::Sequential => usize::MAX,
-            Execution::Parallel => {
-                1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2()
-            }
+            Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
-        let tree = Tree {
-            pass: self,
-            rows,
-            k,
-            form,
-            leaf,
-            size,
-            grain,
-        };
+        let tree = Tree { pass: self, rows, k, form, leaf, size, grain };
         tree.sum(0, leaves)
     }
 }
@@ -140,9 +127,7 @@ impl Tree<'_> {
         while stack.len() > 1 {
             fold(&mut stack);
         }
-        Ok(stack
-            .pop()
-            .unwrap_or_else(|| Statistics::new(self.k, self.rows.d(), self.form)))
+        Ok(stack.pop().unwrap_or_else(|| Statistics::new(self.k, self.rows.d(), self.form)))
     }
 }
 
@@ -157,7 +142,5 @@ fn fold(stack: &mut Vec<Statistics>) {
 
 fn first_counted_row(block: &Block) -> Vec<f64> {
     let row = (0..block.len()).find(|i| block.counts(*i)).unwrap_or(0);
-    (0..block.d())
-        .map(|j| block.feature(j).get(row).copied().unwrap_or(0.0))
-        .collect()
+    (0..block.d()).map(|j| block.feature(j).get(row).copied().unwrap_or(0.0)).collect()
 }

@@ -266,8 +266,7 @@ mod tests {
         };
         let mut block = Block::default();
         block.load(&sample, 0, 3, 1);
-        use RowState::{NotFinite, Valid};
-        assert_eq!(block.state(), [Valid, NotFinite, NotFinite]);
+        assert_eq!(block.state(), [RowState::Valid, RowState::NotFinite, RowState::NotFinite]);
         assert_eq!(&block.weight()[..4], [1.0, 0.0, 0.0, 0.0]);
         assert_eq!(block.feature(1), [1.0, 0.0, 0.0]);
         assert_eq!(block.stride() % PAD, 0);

@@ -105,43 +105,23 @@ impl Statistics {
                 got: format!("{got:?} entries"),
             });
         }
-        let parts = [
-            ("weight", &weight, 1),
-            ("mean", &mean, d),
-            ("scatter", &scatter, form.len(d)),
-        ];
+        let parts = [("weight", &weight, 1), ("mean", &mean, d), ("scatter", &scatter, form.len(d))];
         for (name, values, width) in parts {
             if let Some(i) = values.iter().position(|v| !v.is_finite()) {
                 let component = i / width.max(1);
-                return Err(Error::NotFinite {
-                    name,
-                    component,
-                    value: values[i],
-                });
+                return Err(Error::NotFinite { name, component, value: values[i] });
             }
         }
         if let Some(component) = weight.iter().position(|w| *w < 0.0) {
-            return Err(Error::NegativeWeight {
-                component,
-                value: weight[component],
-            });
+            return Err(Error::NegativeWeight { component, value: weight[component] });
         }
-        Ok(Self {
-            weight,
-            mean,
-            scatter,
-            ..Self::new(k, d, form)
-        })
+        Ok(Self { weight, mean, scatter, ..Self::new(k, d, form) })
     }
 
     /// Statistics of a block whose components hold responsibilities, `about` a first guess of the means (`k·d`).
     pub fn of_block(block: &mut Block, about: &[f64], form: Scatter) -> Self {
         let mut statistics = Self::new(block.k(), block.d(), form);
-        for (w, (l, h)) in block
-            .weight()
-            .iter()
-            .zip(block.log_density.iter().zip(&block.entropy))
-        {
+        for (w, (l, h)) in block.weight().iter().zip(block.log_density.iter().zip(&block.entropy)) {
             if *w > 0.0 {
                 statistics.n_rows += 1;
                 statistics.total_weight += w;
@@ -149,11 +129,7 @@ impl Statistics {
                 statistics.entropy += w * h;
             }
         }
-        dispatch(Moments {
-            block,
-            about,
-            statistics: &mut statistics,
-        });
+        dispatch(Moments { block, about, statistics: &mut statistics });
         statistics
     }
 
@@ -206,10 +182,7 @@ impl Statistics {
         if (self.k, self.d, self.form) == (other.k, other.d, other.form) {
             Ok(())
         } else {
-            Err(Error::Merge {
-                a: shape(self),
-                b: shape(other),
-            })
+            Err(Error::Merge { a: shape(self), b: shape(other) })
         }
     }
 
@@ -225,23 +198,13 @@ impl Statistics {
             let total = a + b;
             let share = b / total;
             let mean = &mut self.mean[c * d..][..d];
-            for ((delta, m), n) in delta
-                .iter_mut()
-                .zip(mean.iter_mut())
-                .zip(&other.mean[c * d..])
-            {
+            for ((delta, m), n) in delta.iter_mut().zip(mean.iter_mut()).zip(&other.mean[c * d..]) {
                 *delta = n - *m;
                 *m = if a == 0.0 { *n } else { *m + *delta * share };
             }
             let between = if a == 0.0 { 0.0 } else { a * share };
             let scatter = &mut self.scatter[c * width..][..width];
-            add_scatter(
-                scatter,
-                &other.scatter[c * width..][..width],
-                &delta,
-                between,
-                self.form,
-            );
+            add_scatter(scatter, &other.scatter[c * width..][..width], &delta, between, self.form);
             self.weight[c] = total;
         }
         self.log_likelihood += other.log_likelihood;
@@ -284,11 +247,7 @@ impl WithSimd for Moments<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            block,
-            about,
-            statistics,
-        } = self;
+        let Self { block, about, statistics } = self;
         let (d, stride, form) = (block.d(), block.stride(), statistics.form);
         let width = form.len(d);
         let mut scratch = std::mem::take(&mut block.scratch);
@@ -296,11 +255,7 @@ impl WithSimd for Moments<'_> {
         for c in 0..block.k() {
             let (weighted, rest) = scratch.split_at_mut(stride);
             let responsibilities = &block.responsibilities[c * stride..][..stride];
-            for ((out, r), w) in weighted
-                .iter_mut()
-                .zip(responsibilities)
-                .zip(block.weight())
-            {
+            for ((out, r), w) in weighted.iter_mut().zip(responsibilities).zip(block.weight()) {
                 *out = r * w;
             }
             let weight = sum::<S>(simd, weighted);
@@ -338,10 +293,7 @@ fn centred<S: Simd>(
     let stride = weighted.len();
     let (product, differences) = scratch.split_at_mut(stride);
     let lanes = features.chunks_exact(stride);
-    for ((x, m), out) in lanes
-        .zip(mean.iter())
-        .zip(differences.chunks_exact_mut(stride))
-    {
+    for ((x, m), out) in lanes.zip(mean.iter()).zip(differences.chunks_exact_mut(stride)) {
         for (out, x) in out.iter_mut().zip(x) {
             *out = x - m;
         }
@@ -354,9 +306,7 @@ fn centred<S: Simd>(
         shift.push(sum::<S>(simd, product) / weight);
         let earlier = &differences[..(i + 1) * stride];
         match form {
-            Scatter::Full => {
-                products::<S>(simd, product, earlier, &mut scatter[triangle(i)..][..i + 1])
-            }
+            Scatter::Full => products::<S>(simd, product, earlier, &mut scatter[triangle(i)..][..=i]),
             Scatter::Diagonal => products::<S>(simd, product, row, &mut scatter[i..=i]),
         }
     }
@@ -364,13 +314,7 @@ fn centred<S: Simd>(
 }
 
 /// `m += δ`, `S −= W δδᵀ`; whether that took away less than [`CANCELLATION`] times what it left.
-fn recentre(
-    mean: &mut [f64],
-    scatter: &mut [f64],
-    shift: &[f64],
-    weight: f64,
-    form: Scatter,
-) -> bool {
+fn recentre(mean: &mut [f64], scatter: &mut [f64], shift: &[f64], weight: f64, form: Scatter) -> bool {
     let mut accurate = true;
     for (i, (m, x)) in mean.iter_mut().zip(shift).enumerate() {
         *m += x;

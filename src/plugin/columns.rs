@@ -22,23 +22,15 @@ pub fn feature_names(name: &str, dtype: &DataType) -> Result<Option<Vec<String>>
                 return Err(Error::NoFeatures { name: name.into() });
             }
             if let Some(f) = fields.iter().find(|f| !is_number(f.dtype())) {
-                return Err(Error::FieldDtype {
-                    name: f.name().to_string(),
-                    dtype: f.dtype().clone(),
-                });
+                return Err(Error::FieldDtype { name: f.name().to_string(), dtype: f.dtype().clone() });
             }
             Ok(Some(fields.iter().map(|f| f.name().to_string()).collect()))
         }
-        DataType::Array(inner, 0) if is_number(inner) => {
-            Err(Error::NoFeatures { name: name.into() })
-        }
+        DataType::Array(inner, 0) if is_number(inner) => Err(Error::NoFeatures { name: name.into() }),
         DataType::Array(inner, width) if is_number(inner) => Ok(Some(positional(name, *width))),
         DataType::List(inner) if is_number(inner) => Ok(None),
         dtype if is_number(dtype) => Ok(Some(vec![name.into()])),
-        dtype => Err(Error::FeatureDtype {
-            name: name.into(),
-            dtype: dtype.clone(),
-        }),
+        dtype => Err(Error::FeatureDtype { name: name.into(), dtype: dtype.clone() }),
     }
 }
 
@@ -74,10 +66,7 @@ pub fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> 
         given
             .iter()
             .position(|g| g == name)
-            .ok_or_else(|| Error::MissingFeature {
-                name: name.clone(),
-                given: given.to_vec(),
-            })
+            .ok_or_else(|| Error::MissingFeature { name: name.clone(), given: given.to_vec() })
     };
     let order = features.iter().map(find).collect::<Result<_>>()?;
     if given.len() > features.len() {
@@ -85,11 +74,7 @@ pub fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> 
             d: features.len(),
             features: features.to_vec(),
             given: given.to_vec(),
-            extra: given
-                .iter()
-                .filter(|g| !features.contains(g))
-                .cloned()
-                .collect(),
+            extra: given.iter().filter(|g| !features.contains(g)).cloned().collect(),
         });
     }
     Ok(order)
@@ -97,23 +82,11 @@ pub fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> 
 
 /// # Errors
 /// If the widths differ.
-pub fn check_width(
-    what: &'static str,
-    name: &str,
-    expected: usize,
-    got: usize,
-    place: String,
-) -> Result<()> {
+pub fn check_width(what: &'static str, name: &str, expected: usize, got: usize, place: String) -> Result<()> {
     if expected == got {
         return Ok(());
     }
-    Err(Error::Width {
-        what,
-        name: name.into(),
-        expected,
-        got,
-        place,
-    })
+    Err(Error::Width { what, name: name.into(), expected, got, place })
 }
 
 /// A flat Arrow array of numbers, read as f64. The conversion rounds once, so that equal values give equal bits.
@@ -176,10 +149,7 @@ struct Decimals {
 
 impl Flat for Decimals {
     fn write(&self, range: Range<usize>, out: &mut [f64]) {
-        for (out, x) in out
-            .iter_mut()
-            .zip(&self.unscaled.values().as_slice()[range])
-        {
+        for (out, x) in out.iter_mut().zip(&self.unscaled.values().as_slice()[range]) {
             *out = *x as f64 / self.power;
         }
     }
@@ -213,14 +183,8 @@ fn flat(array: &dyn Array, dtype: &DataType) -> Option<Box<dyn Flat>> {
         DataType::Float32 => primitive::<f32>(array),
         DataType::Float64 => primitive::<f64>(array),
         DataType::Decimal(_, scale) => {
-            let unscaled = array
-                .as_any()
-                .downcast_ref::<PrimitiveArray<i128>>()?
-                .clone();
-            Some(Box::new(Decimals {
-                unscaled,
-                power: 10_f64.powi(i32::try_from(*scale).ok()?),
-            }))
+            let unscaled = array.as_any().downcast_ref::<PrimitiveArray<i128>>()?.clone();
+            Some(Box::new(Decimals { unscaled, power: 10_f64.powi(i32::try_from(*scale).ok()?) }))
         }
         _ => None,
     }
@@ -251,11 +215,7 @@ impl<C> Chunks<C> {
         while at < rows.end && i < self.chunks.len() {
             let (first, end) = (self.starts[i], self.starts[i + 1].min(rows.end));
             if end > at {
-                visit(
-                    &self.chunks[i],
-                    at - first..end - first,
-                    at - rows.start..end - rows.start,
-                );
+                visit(&self.chunks[i], at - first..end - first, at - rows.start..end - rows.start);
                 at = end;
             }
             i += 1;
@@ -324,9 +284,7 @@ impl Nested {
     }
 
     fn is_null(&self, row: usize) -> bool {
-        self.validity
-            .as_ref()
-            .is_some_and(|bits| !bits.get_bit(row))
+        self.validity.as_ref().is_some_and(|bits| !bits.get_bit(row))
     }
 
     fn range(&self, row: usize) -> Range<usize> {
@@ -341,10 +299,7 @@ impl Nested {
 
     /// Where the first null among these values stands.
     fn first_null(&self, mut range: Range<usize>) -> Option<usize> {
-        let bits = self
-            .values
-            .validity()
-            .filter(|bits| bits.unset_bits() > 0)?;
+        let bits = self.values.validity().filter(|bits| bits.unset_bits() > 0)?;
         range.position(|i| !bits.get_bit(i))
     }
 }
@@ -352,32 +307,20 @@ impl Nested {
 /// Several numbers a row: fields of a struct, one plain column, or the elements of an Array or List.
 enum Source {
     Lanes(Vec<Lane>),
-    Nested {
-        chunks: Chunks<Nested>,
-        width: usize,
-    },
+    Nested { chunks: Chunks<Nested>, width: usize },
 }
 
 impl Source {
     /// Reads an Array or List column whose rows all have `width` numbers, or the width of the first.
-    fn nested(
-        series: &Series,
-        inner: &DataType,
-        what: &'static str,
-        width: Option<usize>,
-    ) -> Result<Self> {
+    fn nested(series: &Series, inner: &DataType, what: &'static str, width: Option<usize>) -> Result<Self> {
         let name = series.name().as_str();
-        let chunks =
-            Chunks::new(series.chunks(), |array| Nested::new(array, inner)).ok_or_else(|| {
-                Error::FeatureDtype {
-                    name: name.into(),
-                    dtype: series.dtype().clone(),
-                }
-            })?;
+        let chunks = Chunks::new(series.chunks(), |array| Nested::new(array, inner))
+            .ok_or_else(|| Error::FeatureDtype { name: name.into(), dtype: series.dtype().clone() })?;
         let mut width = match series.dtype() {
-            DataType::Array(_, array) => Some(width.map_or(Ok(*array), |w| {
-                check_width(what, name, w, *array, String::new()).map(|()| w)
-            })?),
+            DataType::Array(_, array) => Some(
+                width
+                    .map_or(Ok(*array), |w| check_width(what, name, w, *array, String::new()).map(|()| w))?,
+            ),
             _ => width,
         };
         let mut wrong = None;
@@ -404,13 +347,7 @@ impl Source {
     }
 
     /// Writes number `j` of the rows to `lanes[j·stride ..]` and names the rows in which one is null.
-    fn read(
-        &self,
-        rows: Range<usize>,
-        lanes: &mut [f64],
-        stride: usize,
-        mut null: impl FnMut(usize, usize),
-    ) {
+    fn read(&self, rows: Range<usize>, lanes: &mut [f64], stride: usize, mut null: impl FnMut(usize, usize)) {
         match self {
             Self::Lanes(columns) => {
                 for (j, column) in columns.iter().enumerate() {
@@ -422,11 +359,8 @@ impl Source {
                 chunks.visit(rows, |chunk, within, place| {
                     for (row, i) in within.zip(place) {
                         let range = chunk.range(row);
-                        let missing = if chunk.is_null(row) {
-                            Some(0)
-                        } else {
-                            chunk.first_null(range.clone())
-                        };
+                        let missing =
+                            if chunk.is_null(row) { Some(0) } else { chunk.first_null(range.clone()) };
                         if let Some(j) = missing {
                             null(i, j);
                             continue;
@@ -477,10 +411,7 @@ impl Input {
     /// If the struct does not have one field for each role and one for the rows.
     pub fn new(series: &Series, roles: &[String]) -> Result<Self> {
         if roles.is_empty() {
-            return Ok(Self {
-                rows: series.clone(),
-                extras: Vec::new(),
-            });
+            return Ok(Self { rows: series.clone(), extras: Vec::new() });
         }
         let mut fields = match series.struct_() {
             Ok(packed) if packed.struct_fields().len() == roles.len() + 1 => {
@@ -488,30 +419,16 @@ impl Input {
             }
             Ok(packed) => {
                 let got = packed.struct_fields().len() - roles.len();
-                return Err(Error::Packed {
-                    roles: roles.to_vec(),
-                    got,
-                });
+                return Err(Error::Packed { roles: roles.to_vec(), got });
             }
-            Err(_) => {
-                return Err(Error::Packed {
-                    roles: roles.to_vec(),
-                    got: 0,
-                })
-            }
+            Err(_) => return Err(Error::Packed { roles: roles.to_vec(), got: 0 }),
         };
         let rows = fields.next().unwrap_or_default();
-        Ok(Self {
-            rows,
-            extras: roles.iter().cloned().zip(fields).collect(),
-        })
+        Ok(Self { rows, extras: roles.iter().cloned().zip(fields).collect() })
     }
 
     fn extra(&self, role: &str) -> Option<&Series> {
-        self.extras
-            .iter()
-            .find(|(r, _)| r == role)
-            .map(|(_, series)| series)
+        self.extras.iter().find(|(r, _)| r == role).map(|(_, series)| series)
     }
 
     /// Whether features are known by their names, not by their position.
@@ -534,11 +451,7 @@ impl Input {
         let repeat = |s: Series| s.new_from_index(0, len);
         Self {
             rows: repeat(self.rows),
-            extras: self
-                .extras
-                .into_iter()
-                .map(|(role, s)| (role, repeat(s)))
-                .collect(),
+            extras: self.extras.into_iter().map(|(role, s)| (role, repeat(s))).collect(),
         }
     }
 
@@ -547,11 +460,7 @@ impl Input {
         let cut = |s: &Series| s.slice(i64::try_from(start).unwrap_or(i64::MAX), len);
         Self {
             rows: cut(&self.rows),
-            extras: self
-                .extras
-                .iter()
-                .map(|(role, s)| (role.clone(), cut(s)))
-                .collect(),
+            extras: self.extras.iter().map(|(role, s)| (role.clone(), cut(s))).collect(),
         }
     }
 
@@ -565,10 +474,7 @@ impl Input {
             check_features(name, dtype, features)?;
         }
         let given = feature_names(name, dtype)?;
-        let wrong = || Error::FeatureDtype {
-            name: name.into(),
-            dtype: dtype.clone(),
-        };
+        let wrong = || Error::FeatureDtype { name: name.into(), dtype: dtype.clone() };
         let source = match dtype {
             DataType::Struct(_) => {
                 let fields = self.rows.struct_()?.fields_as_series();
@@ -584,19 +490,12 @@ impl Input {
         };
         let features = match (dtype, model) {
             (_, Some(features)) => features.to_vec(),
-            (DataType::Struct(fields), None) => {
-                fields.iter().map(|f| f.name().to_string()).collect()
-            }
+            (DataType::Struct(fields), None) => fields.iter().map(|f| f.name().to_string()).collect(),
             (DataType::Array(..) | DataType::List(_), None) => positional(name, source.width()),
             _ => vec![name.to_string()],
         };
         let weight = self.extra("weight").map(weights).transpose()?;
-        Ok(Table {
-            features,
-            n_rows: self.rows.len(),
-            source,
-            weight,
-        })
+        Ok(Table { features, n_rows: self.rows.len(), source, weight })
     }
 
     /// The responsibilities packed beside the features.
@@ -605,7 +504,10 @@ impl Input {
     /// Wrong dtype or width.
     pub fn responsibilities(&self) -> Result<Given> {
         let series = self.extra("responsibility").ok_or_else(|| {
-            Error::Option("m_step needs responsibilities: a List or Array column, as responsibilities(model) makes".into())
+            Error::Option(
+                "m_step needs responsibilities: a List or Array column, as responsibilities(model) makes"
+                    .into(),
+            )
         })?;
         given(series, None)
     }
@@ -620,9 +522,7 @@ impl Input {
         };
         check_role("start", series.name(), series.dtype())?;
         if series.dtype().is_nested() {
-            return given(series, Some(k))
-                .map(StartColumn::Responsibilities)
-                .map(Some);
+            return given(series, Some(k)).map(StartColumn::Responsibilities).map(Some);
         }
         labels(series, k).map(StartColumn::Labels).map(Some)
     }
@@ -636,16 +536,9 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
     if roles.is_empty() {
         return Ok(field.clone());
     }
-    let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() {
-        fields
-    } else {
-        &[]
-    };
+    let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() { fields } else { &[] };
     if fields.len() != roles.len() + 1 {
-        return Err(Error::Packed {
-            roles: roles.to_vec(),
-            got: fields.len().saturating_sub(roles.len()),
-        });
+        return Err(Error::Packed { roles: roles.to_vec(), got: fields.len().saturating_sub(roles.len()) });
     }
     for (role, field) in roles.iter().zip(&fields[1..]) {
         check_role(role, field.name(), field.dtype())?;
@@ -655,23 +548,14 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
 
 fn check_role(role: &str, name: &str, dtype: &DataType) -> Result<()> {
     let name = name.to_string();
-    let numbers =
-        matches!(dtype, DataType::Array(inner, _) | DataType::List(inner) if is_number(inner));
+    let numbers = matches!(dtype, DataType::Array(inner, _) | DataType::List(inner) if is_number(inner));
     match role {
-        "weight" if !is_number(dtype) => Err(Error::RoleDtype {
-            role: "weights",
-            name,
-            dtype: dtype.clone(),
-        }),
-        "responsibility" if !numbers => Err(Error::ResponsibilityDtype {
-            name,
-            dtype: dtype.clone(),
-        }),
+        "weight" if !is_number(dtype) => {
+            Err(Error::RoleDtype { role: "weights", name, dtype: dtype.clone() })
+        }
+        "responsibility" if !numbers => Err(Error::ResponsibilityDtype { name, dtype: dtype.clone() }),
         "start" if !numbers && !dtype.is_integer() && !matches!(dtype, DataType::Boolean) => {
-            Err(Error::StartDtype {
-                name,
-                dtype: dtype.clone(),
-            })
+            Err(Error::StartDtype { name, dtype: dtype.clone() })
         }
         _ => Ok(()),
     }
@@ -684,22 +568,12 @@ fn weights(series: &Series) -> Result<Lane> {
 
 fn given(series: &Series, k: Option<usize>) -> Result<Given> {
     check_role("responsibility", series.name(), series.dtype())?;
-    let inner = series
-        .dtype()
-        .inner_dtype()
-        .cloned()
-        .unwrap_or(DataType::Null);
-    Ok(Given {
-        source: Source::nested(series, &inner, "responsibilities", k)?,
-    })
+    let inner = series.dtype().inner_dtype().cloned().unwrap_or(DataType::Null);
+    Ok(Given { source: Source::nested(series, &inner, "responsibilities", k)? })
 }
 
 fn role_dtype(role: &'static str, series: &Series) -> Error {
-    Error::RoleDtype {
-        role,
-        name: series.name().to_string(),
-        dtype: series.dtype().clone(),
-    }
+    Error::RoleDtype { role, name: series.name().to_string(), dtype: series.dtype().clone() }
 }
 
 fn labels(series: &Series, k: usize) -> Result<Vec<Option<u32>>> {
@@ -713,12 +587,7 @@ fn labels(series: &Series, k: usize) -> Result<Vec<Option<u32>>> {
         } else if got >= 0.0 && got < k as f64 {
             Ok(Some(got as u32))
         } else {
-            Err(Error::Label {
-                k,
-                last: k - 1,
-                row,
-                got,
-            })
+            Err(Error::Label { k, last: k - 1, row, got })
         }
     };
     numbers.iter().zip(&known).enumerate().map(label).collect()
@@ -737,10 +606,7 @@ impl Rows for Table {
         let rows = start..start + block.len();
         let stride = block.stride();
         let mut nulls = Vec::new();
-        self.source
-            .read(rows.clone(), block.features_mut(), stride, |row, _| {
-                nulls.push(row)
-            });
+        self.source.read(rows.clone(), block.features_mut(), stride, |row, _| nulls.push(row));
         nulls.into_iter().for_each(|row| block.mark_null(row));
         if let Some(weight) = &self.weight {
             weight.read(rows, block.weight_mut(), |_| {});
@@ -763,10 +629,7 @@ impl Responsibilities for Given {
     fn assign(&self, start: usize, block: &mut Block) {
         let (rows, stride, k) = (start..start + block.len(), block.stride(), self.k());
         let mut nulls = Vec::new();
-        self.source
-            .read(rows, block.components_mut(), stride, |row, _| {
-                nulls.push(row)
-            });
+        self.source.read(rows, block.components_mut(), stride, |row, _| nulls.push(row));
         for row in nulls {
             (0..k).for_each(|c| block.component_mut(c)[row] = 0.0);
         }
@@ -812,13 +675,12 @@ impl Table {
         let mut not_finite = vec![Fault::default(); d];
         self.for_each_chunk(|start, len, lanes, weight| {
             let mut is_null = vec![false; len];
-            self.source
-                .read(start..start + len, lanes, CHECKED, |row, j| {
-                    if weight[row] > 0.0 {
-                        null[j].add(start + row);
-                    }
-                    is_null[row] = true;
-                });
+            self.source.read(start..start + len, lanes, CHECKED, |row, j| {
+                if weight[row] > 0.0 {
+                    null[j].add(start + row);
+                }
+                is_null[row] = true;
+            });
             for (lane, fault) in lanes.chunks_exact(CHECKED).zip(&mut not_finite) {
                 let lane = &lane[..len];
                 if lane.iter().map(|x| x * 0.0).sum::<f64>() == 0.0 {
@@ -831,20 +693,11 @@ impl Table {
                 }
             }
         });
-        for (name, (null, not_finite)) in self.features.iter().zip(null.into_iter().zip(not_finite))
-        {
+        for (name, (null, not_finite)) in self.features.iter().zip(null.into_iter().zip(not_finite)) {
             if nulls {
-                null.or(|count, row| Error::Nulls {
-                    name: name.clone(),
-                    count,
-                    row,
-                })?;
+                null.or(|count, row| Error::Nulls { name: name.clone(), count, row })?;
             }
-            not_finite.or(|count, row| Error::NotFinite {
-                name: name.clone(),
-                count,
-                row,
-            })?;
+            not_finite.or(|count, row| Error::NotFinite { name: name.clone(), count, row })?;
         }
         Ok(())
     }
@@ -859,15 +712,8 @@ impl Table {
         let mut given_lanes = vec![0.0; given.width() * CHECKED];
         self.for_each_chunk(|start, len, lanes, weight| {
             let (mut x_null, mut r_null) = (vec![false; len], vec![false; len]);
-            self.source
-                .read(start..start + len, lanes, CHECKED, |row, _| {
-                    x_null[row] = true
-                });
-            given
-                .source
-                .read(start..start + len, &mut given_lanes, CHECKED, |row, _| {
-                    r_null[row] = true
-                });
+            self.source.read(start..start + len, lanes, CHECKED, |row, _| x_null[row] = true);
+            given.source.read(start..start + len, &mut given_lanes, CHECKED, |row, _| r_null[row] = true);
             for row in (0..len).filter(|row| weight[*row] > 0.0) {
                 let mut numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
                 if x_null[row] != r_null[row] {
@@ -881,16 +727,8 @@ impl Table {
         });
         let role = "responsibilities";
         mismatch.or(|count, row| Error::NullMismatch { role, count, row })?;
-        not_finite.or(|count, row| Error::Responsibilities {
-            kind: "NaN or infinite",
-            count,
-            row,
-        })?;
-        negative.or(|count, row| Error::Responsibilities {
-            kind: "negative",
-            count,
-            row,
-        })
+        not_finite.or(|count, row| Error::Responsibilities { kind: "NaN or infinite", count, row })?;
+        negative.or(|count, row| Error::Responsibilities { kind: "negative", count, row })
     }
 
     /// Checks that labels are null in the rows in which a feature is, and in no others.
@@ -901,21 +739,14 @@ impl Table {
         let mut mismatch = Fault::default();
         self.for_each_chunk(|start, len, lanes, weight| {
             let mut null = vec![false; len];
-            self.source
-                .read(start..start + len, lanes, CHECKED, |row, _| {
-                    null[row] = true
-                });
+            self.source.read(start..start + len, lanes, CHECKED, |row, _| null[row] = true);
             for row in (0..len).filter(|row| weight[*row] > 0.0) {
                 if null[row] != labels[start + row].is_none() {
                     mismatch.add(start + row);
                 }
             }
         });
-        mismatch.or(|count, row| Error::NullMismatch {
-            role: "labels",
-            count,
-            row,
-        })
+        mismatch.or(|count, row| Error::NullMismatch { role: "labels", count, row })
     }
 
     fn check_weights(&self) -> Result<()> {

@@ -9,8 +9,8 @@ use super::options::{FitKwargs, MStepKwargs, ModelKwargs};
 use super::score::{score, score_dtype, Score, Scorer};
 use super::train;
 use super::values::{
-    check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, model_series,
-    null_series, packed_series, statistics_dtype, statistics_series, Models,
+    check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, model_series, null_series,
+    packed_series, statistics_dtype, statistics_series, Models,
 };
 use crate::mixture::{Model, Statistics};
 
@@ -40,12 +40,7 @@ fn scored(inputs: &[Series], kwargs: &ModelKwargs, what: Score) -> PolarsResult<
         Some(model) => Scorer::One(model),
         None => Scorer::Column(Models::new(model_input(inputs)?)?),
     };
-    Ok(score(
-        &name,
-        Input::new(&inputs[0], &kwargs.extras)?,
-        &scorer,
-        what,
-    )?)
+    Ok(score(&name, Input::new(&inputs[0], &kwargs.extras)?, &scorer, what)?)
 }
 
 fn model_input(inputs: &[Series]) -> Result<&Series> {
@@ -121,12 +116,7 @@ fn em_step(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
         return Ok(null_series(&name, &model_dtype()));
     };
     let (table, statistics) = train::statistics(&input, &model)?;
-    let next = maximize_or_none(
-        &table.features,
-        &statistics,
-        kwargs.covariance_floor,
-        &model,
-    )?;
+    let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &model)?;
     model_or_null(&name, next.as_ref())
 }
 
@@ -140,13 +130,7 @@ fn maximize_or_none(
         return Ok(None);
     }
     let kind = previous.covariance_type();
-    Ok(Some(Model::maximize(
-        features,
-        kind,
-        statistics,
-        covariance_floor,
-        Some(previous),
-    )?))
+    Ok(Some(Model::maximize(features, kind, statistics, covariance_floor, Some(previous))?))
 }
 
 fn model_or_null(name: &PlSmallStr, model: Option<&Model>) -> PolarsResult<Series> {
@@ -186,10 +170,7 @@ fn merge(inputs: &[Series]) -> PolarsResult<Series> {
             None => sum = Some((features, statistics)),
             Some((names, total)) => {
                 if *names != features {
-                    let (a, b) = (
-                        format!("features {names:?}"),
-                        format!("features {features:?}"),
-                    );
+                    let (a, b) = (format!("features {names:?}"), format!("features {features:?}"));
                     return Err(crate::mixture::Error::Merge { a, b }.into());
                 }
                 total.check_mergeable(&statistics)?;

@@ -26,11 +26,7 @@ impl ModelKwargs {
     /// # Errors
     /// If the bytes are no model.
     pub fn model(&self) -> Result<Option<Model>> {
-        Ok(self
-            .model
-            .as_ref()
-            .map(|bytes| codec::unpack(bytes))
-            .transpose()?)
+        Ok(self.model.as_ref().map(|bytes| codec::unpack(bytes)).transpose()?)
     }
 }
 
@@ -51,12 +47,8 @@ impl MStepKwargs {
     /// The first option outside its range.
     pub fn options(&self) -> Result<Options> {
         let covariance_type = CovarianceType::parse(&self.covariance_type)?;
-        let options = Options {
-            covariance_type,
-            max_iter: 0,
-            tol: 0.0,
-            covariance_floor: self.covariance_floor,
-        };
+        let options =
+            Options { covariance_type, max_iter: 0, tol: 0.0, covariance_floor: self.covariance_floor };
         Ok(options.check()?)
     }
 }
@@ -121,8 +113,7 @@ impl RawFitOptions {
         let max_iter = u32::try_from(self.max_iter).ok().filter(|n| *n < u32::MAX);
         let em = Options {
             covariance_type: CovarianceType::parse(&self.covariance_type)?,
-            max_iter: max_iter
-                .ok_or_else(|| option("max_iter", "an integer >= 0", self.max_iter))?,
+            max_iter: max_iter.ok_or_else(|| option("max_iter", "an integer >= 0", self.max_iter))?,
             tol: self.tol,
             covariance_floor: self.covariance_floor,
         }
@@ -130,16 +121,9 @@ impl RawFitOptions {
         let drop_nulls = match self.nulls.as_str() {
             "raise" => false,
             "drop" => true,
-            other => {
-                return Err(option("nulls", "\"raise\" or \"drop\"", format!("{other:?}")).into())
-            }
+            other => return Err(option("nulls", "\"raise\" or \"drop\"", format!("{other:?}")).into()),
         };
-        Ok(FitOptions {
-            k,
-            em,
-            init: self.init(k)?,
-            drop_nulls,
-        })
+        Ok(FitOptions { k, em, init: self.init(k)?, drop_nulls })
     }
 
     fn init(&self, k: usize) -> Result<Init> {
@@ -154,24 +138,14 @@ impl RawFitOptions {
                 let model = codec::unpack(bytes)?;
                 if model.k() != k {
                     let (got, expected) = (model.k().to_string(), k.to_string());
-                    return Err(crate::mixture::Error::StartShape {
-                        what: "k",
-                        got,
-                        expected,
-                    }
-                    .into());
+                    return Err(crate::mixture::Error::StartShape { what: "k", got, expected }.into());
                 }
                 Init::Model(model)
             }
             "column" => Init::Column,
             name => {
                 let method = Method::parse(name)?;
-                return Ok(Init::Draw(Draw {
-                    k,
-                    method,
-                    n_init,
-                    seed: self.seed,
-                }));
+                return Ok(Init::Draw(Draw { k, method, n_init, seed: self.seed }));
             }
         };
         match n_init {

@@ -106,10 +106,8 @@ impl Model {
     fn from_series(series: PySeries) -> PyResult<Self> {
         let models = Models::new(&series.0)?;
         if models.len() != 1 {
-            let message = format!(
-                "one model is needed, but the series has {} rows; select one of them",
-                models.len()
-            );
+            let message =
+                format!("one model is needed, but the series has {} rows; select one of them", models.len());
             return Err(gmm_error(Error::Option(message)));
         }
         Self::definite(models.get(0)?.ok_or(Error::NullModel)?)
@@ -190,20 +188,11 @@ impl Model {
     }
 }
 
-fn array(
-    (values, shape): Shaped,
-    expected: &[usize],
-    name: &'static str,
-    why: &str,
-) -> PyResult<Vec<f64>> {
+fn array((values, shape): Shaped, expected: &[usize], name: &'static str, why: &str) -> PyResult<Vec<f64>> {
     if shape == expected && values.len() == shape.iter().product::<usize>() {
         return Ok(values);
     }
-    Err(gmm_error(mixture::Error::Shape {
-        name,
-        expected: why.into(),
-        got: format!("{shape:?}"),
-    }))
+    Err(gmm_error(mixture::Error::Shape { name, expected: why.into(), got: format!("{shape:?}") }))
 }
 
 /// Covariances written out (k, d, d), or in the compact shape scikit-learn uses for the type.
@@ -225,10 +214,7 @@ fn covariances_from(
     }
     let mut why = format!("({k}, {d}, {d}) for {k} weights and {d} features");
     if squeezed.len() < 3 {
-        why += &format!(
-            ", or {squeezed:?} for covariance_type {:?}",
-            kind.structure().name()
-        );
+        why += &format!(", or {squeezed:?} for covariance_type {:?}", kind.structure().name());
     }
     let values = array((values, shape), &[k, d, d], "covariances", &why)?;
     let full = Array3::from_shape_vec((k, d, d), values).map_err(shape_error)?;
@@ -256,27 +242,15 @@ impl Fitter {
         let input = Input::new(&series.0, &kwargs.extras)?;
         let d = input.table(None)?.features.len();
         let training = interruptible(py, |cancelled| {
-            train::begin(
-                &input,
-                &options,
-                train::cancellable(input.len(), options.k, d, cancelled),
-            )
+            train::begin(&input, &options, train::cancellable(input.len(), options.k, d, cancelled))
         })?;
-        Ok(Self {
-            training,
-            k: options.k,
-            seconds: Vec::new(),
-        })
+        Ok(Self { training, k: options.k, seconds: Vec::new() })
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
     #[pyo3(signature = (iterations=None))]
     fn run(&mut self, py: Python<'_>, iterations: Option<u32>) -> PyResult<bool> {
-        let Self {
-            training: Training { table, em },
-            k,
-            seconds,
-        } = self;
+        let Self { training: Training { table, em }, k, seconds } = self;
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
         interruptible(py, |cancelled| {
@@ -304,12 +278,7 @@ impl Fitter {
 
     #[getter]
     fn change(&self) -> f64 {
-        self.training
-            .em
-            .history()
-            .last()
-            .and_then(|r| r.change)
-            .unwrap_or(f64::NAN)
+        self.training.em.history().last().and_then(|r| r.change).unwrap_or(f64::NAN)
     }
 
     #[getter]
@@ -325,16 +294,7 @@ impl Fitter {
     /// Iteration, log-likelihood, change of its mean, and seconds, of each evaluation.
     fn history(&self) -> Vec<(u32, f64, f64, f64)> {
         let records = self.training.em.history().iter().zip(&self.seconds);
-        records
-            .map(|(r, s)| {
-                (
-                    r.iteration,
-                    r.log_likelihood,
-                    r.change.unwrap_or(f64::NAN),
-                    *s,
-                )
-            })
-            .collect()
+        records.map(|(r, s)| (r.iteration, r.log_likelihood, r.change.unwrap_or(f64::NAN), *s)).collect()
     }
 }
 
@@ -342,10 +302,7 @@ impl Fitter {
 const SIGNALS: Duration = Duration::from_millis(20);
 
 /// Runs without the GIL on Polars' threads; a signal such as Ctrl-C stops it between blocks of rows.
-fn interruptible<T: Send>(
-    py: Python<'_>,
-    work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
-) -> PyResult<T> {
+fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&AtomicBool) -> Result<T> + Send) -> PyResult<T> {
     let cancelled = AtomicBool::new(false);
     let (sender, mut receiver) = channel();
     std::thread::scope(|scope| {
@@ -366,9 +323,7 @@ fn interruptible<T: Send>(
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(gmm_error(Error::Option(
-                        "the fit ended without a result".into(),
-                    )));
+                    return Err(gmm_error(Error::Option("the fit ended without a result".into())));
                 }
             }
         }

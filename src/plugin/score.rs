@@ -66,10 +66,7 @@ fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec
     }
     let rows = input.len();
     if models.len() != rows && models.len() != 1 {
-        return Err(Error::Lengths {
-            models: models.len(),
-            rows,
-        });
+        return Err(Error::Lengths { models: models.len(), rows });
     }
     let mut starts = models.changes();
     starts.push(rows);
@@ -86,11 +83,7 @@ fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec
 
 impl Scores {
     fn nulls(len: usize) -> Self {
-        Self {
-            width: 0,
-            values: Vec::new(),
-            null: vec![true; len],
-        }
+        Self { width: 0, values: Vec::new(), null: vec![true; len] }
     }
 }
 
@@ -101,11 +94,7 @@ fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
         _ => 1,
     };
     let rows = table.n_rows();
-    let mut scores = Scores {
-        width,
-        values: vec![0.0; rows * width],
-        null: vec![false; rows],
-    };
+    let mut scores = Scores { width, values: vec![0.0; rows * width], null: vec![false; rows] };
     let size = leaf_rows(density.d(), density.k());
     let values = scores.values.par_chunks_mut(size * width);
     let leaves = values.zip(scores.null.par_chunks_mut(size)).enumerate();
@@ -117,10 +106,7 @@ fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
         Execution::Sequential => {
             let mut block = Block::default();
             let values = scores.values.chunks_mut(size * width);
-            values
-                .zip(scores.null.chunks_mut(size))
-                .enumerate()
-                .for_each(|part| leaf(&mut block, part));
+            values.zip(scores.null.chunks_mut(size)).enumerate().for_each(|part| leaf(&mut block, part));
         }
     }
     Ok(scores)
@@ -137,9 +123,7 @@ fn score_leaf(
 ) {
     block.load(table, start, null.len(), density.k());
     match what {
-        Score::Responsibilities { log: false } | Score::LogDensity => {
-            density.responsibilities(block)
-        }
+        Score::Responsibilities { log: false } | Score::LogDensity => density.responsibilities(block),
         Score::Responsibilities { log: true } => density.log_responsibilities(block),
         Score::Predict => density.log_joint(block),
     }
@@ -172,12 +156,7 @@ fn transpose(block: &Block, values: &mut [f64]) {
 fn most_probable(block: &mut Block, values: &mut [f64]) {
     let mut largest = vec![f64::NEG_INFINITY; block.len()];
     for c in 0..block.k() {
-        for ((joint, largest), value) in block
-            .component(c)
-            .iter()
-            .zip(&mut largest)
-            .zip(values.iter_mut())
-        {
+        for ((joint, largest), value) in block.component(c).iter().zip(&mut largest).zip(values.iter_mut()) {
             if joint > largest {
                 *largest = *joint;
                 *value = c as f64;
@@ -187,27 +166,22 @@ fn most_probable(block: &mut Block, values: &mut [f64]) {
 }
 
 fn validity(null: &[bool]) -> Option<Bitmap> {
-    null.contains(&true)
-        .then(|| null.iter().map(|n| !n).collect())
+    null.contains(&true).then(|| null.iter().map(|n| !n).collect())
 }
 
 fn array_series(name: &PlSmallStr, scores: Scores) -> Result<Series> {
     let rows = scores.null.len();
     let numbers = PrimitiveArray::from_vec(scores.values);
     let dtype = FixedSizeListArray::default_datatype(ArrowDataType::Float64, scores.width);
-    let array =
-        FixedSizeListArray::try_new(dtype, rows, Box::new(numbers), validity(&scores.null))?;
+    let array = FixedSizeListArray::try_new(dtype, rows, Box::new(numbers), validity(&scores.null))?;
     Ok(ArrayChunked::with_chunk(name.clone(), array).into_series())
 }
 
 fn list_series(name: &PlSmallStr, parts: Vec<Scores>) -> Result<Series> {
     let null: Vec<bool> = parts.iter().flat_map(|p| p.null.iter().copied()).collect();
-    let widths = parts
-        .iter()
-        .flat_map(|p| std::iter::repeat_n(p.width, p.null.len()));
-    let offsets = OffsetsBuffer::try_from(
-        polars_arrow::offset::Offsets::try_from_lengths(widths)?.into_inner(),
-    )?;
+    let widths = parts.iter().flat_map(|p| std::iter::repeat_n(p.width, p.null.len()));
+    let offsets =
+        OffsetsBuffer::try_from(polars_arrow::offset::Offsets::try_from_lengths(widths)?.into_inner())?;
     let values: Vec<f64> = parts.into_iter().flat_map(|p| p.values).collect();
     let dtype = ListArray::<i64>::default_datatype(ArrowDataType::Float64);
     let numbers = Box::new(PrimitiveArray::from_vec(values));
@@ -238,9 +212,7 @@ fn flat_series(name: &PlSmallStr, parts: Vec<Scores>, what: Score) -> Result<Ser
 /// The dtype of a score by a model of `k` components, or by models of unknown k.
 pub fn score_dtype(what: Score, k: Option<usize>) -> DataType {
     match (what, k) {
-        (Score::Responsibilities { .. }, Some(k)) => {
-            DataType::Array(Box::new(DataType::Float64), k)
-        }
+        (Score::Responsibilities { .. }, Some(k)) => DataType::Array(Box::new(DataType::Float64), k),
         (Score::Responsibilities { .. }, None) => DataType::List(Box::new(DataType::Float64)),
         (Score::Predict, _) => DataType::UInt32,
         (Score::LogDensity, _) => DataType::Float64,

@@ -32,20 +32,10 @@ fn execution_of(rows: usize, k: usize, d: usize) -> Execution {
     }
 }
 
-fn run<R: Send>(
-    rows: usize,
-    k: usize,
-    d: usize,
-    work: impl FnOnce(Pass<'static>) -> R + Send,
-) -> R {
+fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
     match execution_of(rows, k, d) {
         Execution::Sequential => work(Pass::SEQUENTIAL),
-        Execution::Parallel => in_pool(|| {
-            work(Pass {
-                execution: Execution::Parallel,
-                ..Pass::SEQUENTIAL
-            })
-        }),
+        Execution::Parallel => in_pool(|| work(Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL })),
     }
 }
 
@@ -58,9 +48,8 @@ pub fn statistics(input: &Input, model: &Model) -> Result<(Table, Statistics)> {
     table.check(false)?;
     let density = model.density()?;
     let form = model.covariance_type().structure().scatter();
-    let statistics = run(table.n_rows(), density.k(), density.d(), |pass| {
-        pass.e_step(&table, &density, form)
-    })?;
+    let statistics =
+        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, &density, form))?;
     Ok((table, statistics))
 }
 
@@ -74,20 +63,13 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     table.check(false)?;
     table.check_responsibilities(&given)?;
     let form = options.covariance_type.structure().scatter();
-    let statistics = run(table.n_rows(), given.width(), table.d(), |pass| {
-        pass.assigned(&table, &given, form)
-    })?;
+    let statistics =
+        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &given, form))?;
     if statistics.weight().iter().sum::<f64>() == 0.0 {
         return Ok(None);
     }
     let (kind, floor) = (options.covariance_type, options.covariance_floor);
-    Ok(Some(Model::maximize(
-        &table.features,
-        kind,
-        &statistics,
-        floor,
-        None,
-    )?))
+    Ok(Some(Model::maximize(&table.features, kind, &statistics, floor, None)?))
 }
 
 /// Rows checked and ready, and the loop at its start.
@@ -110,10 +92,7 @@ pub fn begin(input: &Input, options: &FitOptions, pass: Pass) -> Result<Training
         Init::Column => start_from_column(input, &table, options, pass)?,
     };
     let drawn = matches!(options.init, Init::Draw(_));
-    Ok(Training {
-        em: Em::new(start, em, drawn),
-        table,
-    })
+    Ok(Training { em: Em::new(start, em, drawn), table })
 }
 
 /// The given model with its features in the order of the data: by name in a struct, else by position.
@@ -122,52 +101,24 @@ fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Mode
         field_order(features, model.features())?;
         field_order(model.features(), features)?
     } else {
-        check_width(
-            "features",
-            input.name(),
-            model.d(),
-            features.len(),
-            String::new(),
-        )?;
+        check_width("features", input.name(), model.d(), features.len(), String::new())?;
         (0..model.d()).collect()
     };
     Ok(model.reordered(features, &order))
 }
 
-fn start_from_column(
-    input: &Input,
-    table: &Table,
-    options: &FitOptions,
-    pass: Pass,
-) -> Result<Model> {
+fn start_from_column(input: &Input, table: &Table, options: &FitOptions, pass: Pass) -> Result<Model> {
     match input.start(options.k)? {
         Some(StartColumn::Labels(component)) => {
             table.check_labels(&component)?;
-            let labels = Labels {
-                k: options.k,
-                component: &component,
-            };
-            Ok(start::assigned(
-                &table.features,
-                table,
-                &labels,
-                options.em,
-                pass,
-            )?)
+            let labels = Labels { k: options.k, component: &component };
+            Ok(start::assigned(&table.features, table, &labels, options.em, pass)?)
         }
         Some(StartColumn::Responsibilities(given)) => {
             table.check_responsibilities(&given)?;
-            Ok(start::assigned(
-                &table.features,
-                table,
-                &given,
-                options.em,
-                pass,
-            )?)
+            Ok(start::assigned(&table.features, table, &given, options.em, pass)?)
         }
-        None => Err(Error::Option(
-            "init=\"column\" needs a column to start from".into(),
-        )),
+        None => Err(Error::Option("init=\"column\" needs a column to start from".into())),
     }
 }
 
@@ -196,8 +147,5 @@ fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
 
 /// A parallel pass that somebody may stop.
 pub fn cancellable(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
-    Pass {
-        execution: execution_of(rows, k, d),
-        cancelled,
-    }
+    Pass { execution: execution_of(rows, k, d), cancelled }
 }

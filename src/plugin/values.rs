@@ -2,8 +2,7 @@
 
 use ndarray::{Array1, Array2, Array3};
 use polars::prelude::{
-    DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series,
-    StructChunked,
+    DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
 };
 use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
 use polars_arrow::offset::OffsetsBuffer;
@@ -18,18 +17,11 @@ const MODEL_MAKER: &str = "fit, m_step, em_step or maximize";
 const STATISTICS_MAKER: &str = "statistics or merge";
 
 fn nested(depth: usize) -> DataType {
-    (0..depth).fold(DataType::Float64, |inner, _| {
-        DataType::List(Box::new(inner))
-    })
+    (0..depth).fold(DataType::Float64, |inner, _| DataType::List(Box::new(inner)))
 }
 
 fn fields(named: &[(&'static str, DataType)]) -> DataType {
-    DataType::Struct(
-        named
-            .iter()
-            .map(|(name, dtype)| Field::new((*name).into(), dtype.clone()))
-            .collect(),
-    )
+    DataType::Struct(named.iter().map(|(name, dtype)| Field::new((*name).into(), dtype.clone())).collect())
 }
 
 fn model_fields() -> [(&'static str, DataType); 12] {
@@ -81,10 +73,7 @@ pub fn check_model_dtype(name: &str, dtype: &DataType) -> Result<()> {
     match dtype {
         DataType::Binary | DataType::Null => Ok(()),
         DataType::Struct(_) => check_fields("a model", name, dtype, &model_fields(), MODEL_MAKER),
-        _ => Err(Error::ModelDtype {
-            name: name.into(),
-            dtype: dtype.clone(),
-        }),
+        _ => Err(Error::ModelDtype { name: name.into(), dtype: dtype.clone() }),
     }
 }
 
@@ -93,13 +82,7 @@ pub fn check_model_dtype(name: &str, dtype: &DataType) -> Result<()> {
 /// # Errors
 /// A sentence with its dtype.
 pub fn check_statistics_dtype(name: &str, dtype: &DataType) -> Result<()> {
-    check_fields(
-        "statistics",
-        name,
-        dtype,
-        &statistics_fields(),
-        STATISTICS_MAKER,
-    )
+    check_fields("statistics", name, dtype, &statistics_fields(), STATISTICS_MAKER)
 }
 
 fn check_fields(
@@ -109,23 +92,10 @@ fn check_fields(
     expected: &[(&'static str, DataType)],
     maker: &'static str,
 ) -> Result<()> {
-    let given: &[Field] = if let DataType::Struct(given) = dtype {
-        given
-    } else {
-        &[]
-    };
-    match expected
-        .iter()
-        .find(|(field, _)| given.iter().all(|g| g.name() != field))
-    {
+    let given: &[Field] = if let DataType::Struct(given) = dtype { given } else { &[] };
+    match expected.iter().find(|(field, _)| given.iter().all(|g| g.name() != field)) {
         None => Ok(()),
-        Some((field, _)) => Err(Error::Field {
-            what,
-            field,
-            name: name.into(),
-            dtype: dtype.clone(),
-            maker,
-        }),
+        Some((field, _)) => Err(Error::Field { what, field, name: name.into(), dtype: dtype.clone(), maker }),
     }
 }
 
@@ -135,11 +105,8 @@ fn lists(values: Box<dyn Array>, lengths: &[usize]) -> PolarsResult<Box<dyn Arra
     let mut outer: usize = lengths.iter().product();
     for length in lengths.iter().rev() {
         outer = if *length == 0 { 0 } else { outer / length };
-        let offsets = OffsetsBuffer::try_from(
-            (0..=outer as i64)
-                .map(|i| i * *length as i64)
-                .collect::<Vec<_>>(),
-        )?;
+        let offsets =
+            OffsetsBuffer::try_from((0..=outer as i64).map(|i| i * *length as i64).collect::<Vec<_>>())?;
         let dtype = ListArray::<i64>::default_datatype(array.dtype().clone());
         array = Box::new(ListArray::<i64>::try_new(dtype, offsets, array, None)?);
     }
@@ -153,10 +120,7 @@ fn numbers(name: &str, values: Vec<f64>, lengths: &[usize]) -> PolarsResult<Seri
 }
 
 fn strings(name: &str, values: &[String]) -> PolarsResult<Series> {
-    let array = lists(
-        Box::new(Utf8ViewArray::from_slice_values(values)),
-        &[values.len()],
-    )?;
+    let array = lists(Box::new(Utf8ViewArray::from_slice_values(values)), &[values.len()])?;
     Series::from_arrow(name.into(), array)
 }
 
@@ -168,17 +132,10 @@ pub fn model_series(name: &PlSmallStr, model: &Model) -> Result<Series> {
     let series = [
         Series::new("version".into(), [VERSION as u8]),
         strings("features", model.features())?,
-        Series::new(
-            "covariance_type".into(),
-            [model.covariance_type().structure().name()],
-        ),
+        Series::new("covariance_type".into(), [model.covariance_type().structure().name()]),
         numbers("weights", model.weights().to_vec(), &[k])?,
         numbers("means", model.means().iter().copied().collect(), &[k, d])?,
-        numbers(
-            "covariances",
-            model.covariances().iter().copied().collect(),
-            &[planes, rows, columns],
-        )?,
+        numbers("covariances", model.covariances().iter().copied().collect(), &[planes, rows, columns])?,
         Series::new("log_likelihood".into(), [training.log_likelihood]),
         Series::new("entropy".into(), [training.entropy]),
         Series::new("n_rows".into(), [training.n_rows]),
@@ -195,11 +152,7 @@ pub fn null_series(name: &PlSmallStr, dtype: &DataType) -> Series {
 }
 
 /// Statistics as one row; the log-likelihood is null where no model gave the responsibilities.
-pub fn statistics_series(
-    name: &PlSmallStr,
-    features: &[String],
-    statistics: &Statistics,
-) -> Result<Series> {
+pub fn statistics_series(name: &PlSmallStr, features: &[String], statistics: &Statistics) -> Result<Series> {
     let (k, d) = (statistics.k(), statistics.d());
     let rows = match statistics.scatter_form() {
         Scatter::Full => d,
@@ -249,28 +202,15 @@ struct Numbers {
 impl Numbers {
     fn new(series: &Series, depth: usize) -> Result<Self> {
         let series = series.strict_cast(&nested(depth))?.rechunk();
-        let wrong = || {
-            Error::Option(format!(
-                "column {:?} must hold lists of numbers",
-                series.name()
-            ))
-        };
+        let wrong = || Error::Option(format!("column {:?} must hold lists of numbers", series.name()));
         let mut array = series.chunks().first().cloned().ok_or_else(wrong)?;
         let mut levels = Vec::with_capacity(depth);
         for _ in 0..depth {
-            let list = array
-                .as_any()
-                .downcast_ref::<ListArray<i64>>()
-                .ok_or_else(wrong)?
-                .clone();
+            let list = array.as_any().downcast_ref::<ListArray<i64>>().ok_or_else(wrong)?.clone();
             levels.push(list.offsets().clone());
             array = list.values().clone();
         }
-        let values = array
-            .as_any()
-            .downcast_ref::<PrimitiveArray<f64>>()
-            .ok_or_else(wrong)?
-            .clone();
+        let values = array.as_any().downcast_ref::<PrimitiveArray<f64>>().ok_or_else(wrong)?.clone();
         Ok(Self { levels, values })
     }
 
@@ -299,21 +239,14 @@ impl Numbers {
 
 /// A column of strings or lists of strings, one chunk.
 fn string_lists(series: &Series) -> Result<ListChunked> {
-    Ok(series
-        .strict_cast(&DataType::List(Box::new(DataType::String)))?
-        .list()?
-        .clone())
+    Ok(series.strict_cast(&DataType::List(Box::new(DataType::String)))?.list()?.clone())
 }
 
 fn string_list(column: &ListChunked, row: usize) -> Result<Vec<String>> {
     let Some(names) = column.get_as_series(row) else {
         return Ok(Vec::new());
     };
-    Ok(names
-        .str()?
-        .iter()
-        .map(|n| n.unwrap_or_default().to_string())
-        .collect())
+    Ok(names.str()?.iter().map(|n| n.unwrap_or_default().to_string()).collect())
 }
 
 /// The fields of a struct column, found by name.
@@ -326,25 +259,17 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     fn new(what: &'static str, maker: &'static str, series: &'a Series) -> Result<Self> {
-        Ok(Self {
-            what,
-            maker,
-            series,
-            fields: series.struct_()?.fields_as_series(),
-        })
+        Ok(Self { what, maker, series, fields: series.struct_()?.fields_as_series() })
     }
 
     fn get(&self, field: &'static str) -> Result<&Series> {
-        self.fields
-            .iter()
-            .find(|s| s.name() == field)
-            .ok_or_else(|| Error::Field {
-                what: self.what,
-                field,
-                name: self.series.name().to_string(),
-                dtype: self.series.dtype().clone(),
-                maker: self.maker,
-            })
+        self.fields.iter().find(|s| s.name() == field).ok_or_else(|| Error::Field {
+            what: self.what,
+            field,
+            name: self.series.name().to_string(),
+            dtype: self.series.dtype().clone(),
+            maker: self.maker,
+        })
     }
 
     fn cast(&self, field: &'static str, dtype: &DataType) -> Result<Series> {
@@ -390,14 +315,11 @@ impl Models {
             DataType::Binary => {
                 let series = series.rechunk();
                 let chunk = series.binary()?.downcast_iter().next();
-                Ok(Self::Packed(chunk.cloned().unwrap_or_else(|| {
-                    BinaryViewArray::from_slice([None::<&[u8]>; 0])
-                })))
+                Ok(Self::Packed(
+                    chunk.cloned().unwrap_or_else(|| BinaryViewArray::from_slice([None::<&[u8]>; 0])),
+                ))
             }
-            dtype => Err(Error::ModelDtype {
-                name: series.name().to_string(),
-                dtype: dtype.clone(),
-            }),
+            dtype => Err(Error::ModelDtype { name: series.name().to_string(), dtype: dtype.clone() }),
         }
     }
 
@@ -433,9 +355,7 @@ impl Models {
 
     /// Rows at which a model differs from the one before, the first included.
     pub fn changes(&self) -> Vec<usize> {
-        (0..self.len())
-            .filter(|row| *row == 0 || !self.equal(row - 1, *row))
-            .collect()
+        (0..self.len()).filter(|row| *row == 0 || !self.equal(row - 1, *row)).collect()
     }
 }
 
@@ -445,11 +365,7 @@ impl StructModels {
         let version = columns.cast("version", &DataType::UInt32)?;
         Ok(Self {
             len: series.len(),
-            null: version
-                .is_null()
-                .iter()
-                .map(|b| b.unwrap_or(true))
-                .collect(),
+            null: version.is_null().iter().map(|b| b.unwrap_or(true)).collect(),
             version,
             features: string_lists(columns.get("features")?)?,
             covariance_type: columns.cast("covariance_type", &DataType::String)?,
@@ -471,8 +387,7 @@ impl StructModels {
         }
         codec::check_version(self.version.u32()?.get(row).unwrap_or(0))?;
         let features = string_list(&self.features, row)?;
-        let covariance_type =
-            CovarianceType::parse(self.covariance_type.str()?.get(row).unwrap_or(""))?;
+        let covariance_type = CovarianceType::parse(self.covariance_type.str()?.get(row).unwrap_or(""))?;
         let weights = Array1::from_vec(rectangular::<1>(&self.weights, row, "weights")?.1);
         let (shape, values) = rectangular::<2>(&self.means, row, "means")?;
         let means = Array2::from_shape_vec(shape, values).map_err(decode)?;
@@ -499,21 +414,14 @@ impl StructModels {
             let ((shape, x), (other, y)) = (n.get(a), n.get(b));
             shape == other && x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits())
         };
-        let types = self
-            .covariance_type
-            .str()
-            .is_ok_and(|t| t.get(a) == t.get(b));
+        let types = self.covariance_type.str().is_ok_and(|t| t.get(a) == t.get(b));
         let names = || string_list(&self.features, a).ok() == string_list(&self.features, b).ok();
         numbers.iter().all(same) && types && names()
     }
 }
 
 /// The numbers of a row and their shape.
-fn rectangular<const N: usize>(
-    numbers: &Numbers,
-    row: usize,
-    name: &str,
-) -> Result<([usize; N], Vec<f64>)> {
+fn rectangular<const N: usize>(numbers: &Numbers, row: usize, name: &str) -> Result<([usize; N], Vec<f64>)> {
     let (counts, values) = numbers.get(row);
     let mut shape = [0; N];
     let mut lists = 1;
@@ -536,10 +444,7 @@ impl Numbers {
         let (mut start, mut end) = (row, row + 1);
         for (offsets, extent) in self.levels.iter().zip(shape) {
             let offsets = offsets.as_slice();
-            if offsets[start..=end]
-                .windows(2)
-                .any(|o| (o[1] - o[0]) as usize != *extent)
-            {
+            if offsets[start..=end].windows(2).any(|o| (o[1] - o[0]) as usize != *extent) {
                 return true;
             }
             (start, end) = (offsets[start] as usize, offsets[end] as usize);
@@ -549,10 +454,7 @@ impl Numbers {
 }
 
 fn decode(reason: impl ToString) -> Error {
-    crate::mixture::Error::Decode {
-        reason: reason.to_string(),
-    }
-    .into()
+    crate::mixture::Error::Decode { reason: reason.to_string() }.into()
 }
 
 /// Calls `visit` with the statistics of each row that is not null.
@@ -584,8 +486,7 @@ pub fn for_each_statistics(
         let (shape, mean) = rectangular::<2>(&mean, row, "mean")?;
         let (scatter_shape, scatter) = rectangular::<3>(&scatter, row, "scatter")?;
         let (form, packed) = pack_scatter(scatter_shape, &scatter);
-        let mut statistics =
-            Statistics::from_parts((shape[0], shape[1], form), weight, mean, packed)?;
+        let mut statistics = Statistics::from_parts((shape[0], shape[1], form), weight, mean, packed)?;
         statistics.log_likelihood = log_likelihood.f64()?.get(row).unwrap_or(0.0);
         statistics.entropy = entropy.f64()?.get(row).unwrap_or(0.0);
         statistics.n_rows = n_rows.u64()?.get(row).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! `Σ_c = diag(S_c) / W_c` (Celeux & Govaert 1995, model [λ_k B_k]).
+//! `Σ_c = diag(S_c) / W_c` (Celeux & Govaert 1995, model `[λ_k B_k]`).
 
 use ndarray::Array3;
 

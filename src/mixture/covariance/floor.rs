@@ -49,9 +49,7 @@ impl Floor {
 
     /// Clips a variance shared by all features.
     pub fn clip_variance(&self, variance: f64) -> f64 {
-        self.unit
-            .iter()
-            .fold(variance, |v, u| v.max(self.floor * u))
+        self.unit.iter().fold(variance, |v, u| v.max(self.floor * u))
     }
 }
 
@@ -62,8 +60,7 @@ fn unit(statistics: &Statistics, j: usize) -> f64 {
     let means = |c: usize| statistics.mean()[c * statistics.d() + j];
     let weighted = |c: usize| weights[c] / total * means(c);
     let mean: f64 = (0..weights.len()).map(weighted).sum();
-    let spread =
-        |c: usize| statistics.scatter_entry(c, j, j) + weights[c] * (means(c) - mean).powi(2);
+    let spread = |c: usize| statistics.scatter_entry(c, j, j) + weights[c] * (means(c) - mean).powi(2);
     let variance = (0..weights.len()).map(spread).sum::<f64>() / total;
     if variance.sqrt() > 8.0 * f64::EPSILON * mean.abs() {
         variance

@@ -88,9 +88,7 @@ impl CovarianceType {
     pub fn maximize(self, statistics: &Statistics, covariance_floor: f64) -> Result<Array3<f64>> {
         let structure = self.structure();
         if structure.scatter() == Scatter::Full && statistics.scatter_form() == Scatter::Diagonal {
-            return Err(Error::DiagonalScatter {
-                covariance_type: structure.name(),
-            });
+            return Err(Error::DiagonalScatter { covariance_type: structure.name() });
         }
         Ok(structure.maximize(statistics, &Floor::new(statistics, covariance_floor)))
     }
@@ -105,7 +103,9 @@ fn pooled(statistics: &Statistics, form: Scatter) -> Vec<f64> {
             *s += x;
         }
     }
-    sum.iter_mut().for_each(|s| *s /= total);
+    for s in &mut sum {
+        *s /= total;
+    }
     sum
 }
 
@@ -117,9 +117,7 @@ fn component(statistics: &Statistics, c: usize, form: Scatter, weight: f64) -> V
             let entry = |e: usize| statistics.scatter_entry(c, e / d, e % d) / weight;
             (0..d * d).map(entry).collect()
         }
-        Scatter::Diagonal => (0..d)
-            .map(|j| statistics.scatter_entry(c, j, j) / weight)
-            .collect(),
+        Scatter::Diagonal => (0..d).map(|j| statistics.scatter_entry(c, j, j) / weight).collect(),
     }
 }
 

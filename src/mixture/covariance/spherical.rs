@@ -1,4 +1,4 @@
-//! `Σ_c = σ_c² I` with `σ_c² = tr(S_c) / (d W_c)` (Celeux & Govaert 1995, model [λ_k I]).
+//! `Σ_c = σ_c² I` with `σ_c² = tr(S_c) / (d W_c)` (Celeux & Govaert 1995, model `[λ_k I]`).
 
 use ndarray::Array3;
 

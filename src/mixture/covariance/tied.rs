@@ -1,4 +1,4 @@
-//! `Σ_c = Σ = Σ_c S_c / Σ_c W_c` (Celeux & Govaert 1995, model [λDAD']).
+//! `Σ_c = Σ = Σ_c S_c / Σ_c W_c` (Celeux & Govaert 1995, model `[λDAD']`).
 
 use ndarray::Array3;
 

@@ -20,20 +20,11 @@ impl Scaled {
         let column = |values: &Vec<f64>| {
             let weighted = values.iter().zip(&sample.weight);
             let mean = weighted.clone().map(|(x, w)| x * (w / total)).sum::<f64>();
-            let variance = weighted
-                .map(|(x, w)| (x - mean).powi(2) * (w / total))
-                .sum::<f64>();
-            let unit = if variance > 0.0 {
-                1.0 / variance.sqrt()
-            } else {
-                0.0
-            };
+            let variance = weighted.map(|(x, w)| (x - mean).powi(2) * (w / total)).sum::<f64>();
+            let unit = if variance > 0.0 { 1.0 / variance.sqrt() } else { 0.0 };
             values.iter().map(|x| (x - mean) * unit).collect()
         };
-        Self {
-            columns: sample.columns.iter().map(column).collect(),
-            weight: sample.weight.clone(),
-        }
+        Self { columns: sample.columns.iter().map(column).collect(), weight: sample.weight.clone() }
     }
 
     fn n_rows(&self) -> usize {
@@ -62,19 +53,12 @@ impl Scaled {
         let mut centers = vec![self.row(draw(&self.weight, rng))];
         let mut nearest = self.distances(&centers[0]);
         while centers.len() < k {
-            let masses: Vec<f64> = nearest
-                .iter()
-                .zip(&self.weight)
-                .map(|(d, w)| d * w)
-                .collect();
+            let masses: Vec<f64> = nearest.iter().zip(&self.weight).map(|(d, w)| d * w).collect();
             let mut best: Option<(f64, usize, Vec<f64>)> = None;
             for _ in 0..trials {
                 let row = draw(&masses, rng);
                 let mut distances = self.distances(&self.row(row));
-                distances
-                    .iter_mut()
-                    .zip(&nearest)
-                    .for_each(|(d, n)| *d = d.min(*n));
+                distances.iter_mut().zip(&nearest).for_each(|(d, n)| *d = d.min(*n));
                 let inertia: f64 = distances.iter().zip(&self.weight).map(|(d, w)| d * w).sum();
                 if best.as_ref().is_none_or(|(b, ..)| inertia < *b) {
                     best = Some((inertia, row, distances));
@@ -93,12 +77,7 @@ impl Scaled {
         let mut nearest = vec![f64::INFINITY; self.n_rows()];
         let mut component = vec![Some(0); self.n_rows()];
         for (c, center) in centers.iter().enumerate() {
-            for ((d, n), label) in self
-                .distances(center)
-                .iter()
-                .zip(&mut nearest)
-                .zip(&mut component)
-            {
+            for ((d, n), label) in self.distances(center).iter().zip(&mut nearest).zip(&mut component) {
                 if d < n {
                     *n = *d;
                     *label = Some(c as u32);

@@ -81,19 +81,10 @@ impl Draw {
     ///
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
-    pub fn start(
-        self,
-        features: &[String],
-        rows: &dyn Rows,
-        options: Options,
-        pass: Pass,
-    ) -> Result<Model> {
+    pub fn start(self, features: &[String], rows: &dyn Rows, options: Options, pass: Pass) -> Result<Model> {
         let (sample, complete) = sample(rows, sample_rows(self.k, rows.d()), self.seed);
         if sample.n_rows() < self.k {
-            return Err(Error::TooFewRows {
-                k: self.k,
-                n_rows: sample.n_rows() as u64,
-            });
+            return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
         let scaled = Scaled::new(&sample);
         let drawn = |i| self.candidate(features, &sample, &scaled, i, options, pass);
@@ -103,10 +94,7 @@ impl Draw {
             None if self.method == Method::Random => (1, 0),
             None => (CANDIDATES, SHORT),
         };
-        let short = Options {
-            max_iter,
-            ..options
-        };
+        let short = Options { max_iter, ..options };
         let model = match candidates {
             1 => drawn(0)?,
             _ => best((0..candidates).map(|i| improve(drawn(i)?, &sample, short, pass)))?,
@@ -114,16 +102,7 @@ impl Draw {
         if complete || rows.n_rows() < WORTH_POLISH * sample.n_rows() {
             return Ok(model);
         }
-        Ok(improve(
-            model,
-            &sample,
-            Options {
-                max_iter: POLISH,
-                ..options
-            },
-            pass,
-        )?
-        .1)
+        Ok(improve(model, &sample, Options { max_iter: POLISH, ..options }, pass)?.1)
     }
 
     fn candidate(
@@ -139,28 +118,14 @@ impl Draw {
         rng.set_stream(u64::from(i));
         let form = options.covariance_type.structure().scatter();
         let statistics = match self.method {
-            Method::Random => pass.assigned(
-                sample,
-                &Dirichlet {
-                    k: self.k,
-                    seed: rng.random(),
-                },
-                form,
-            )?,
+            Method::Random => pass.assigned(sample, &Dirichlet { k: self.k, seed: rng.random() }, form)?,
             Method::KMeansPlusPlus | Method::KMeans => {
                 let mut centers = scaled.plus_plus(self.k, &mut rng);
                 if self.method == Method::KMeans {
                     scaled.lloyd(&mut centers);
                 }
                 let component = scaled.nearest(&centers).0;
-                pass.assigned(
-                    sample,
-                    &Labels {
-                        k: self.k,
-                        component: &component,
-                    },
-                    form,
-                )?
+                pass.assigned(sample, &Labels { k: self.k, component: &component }, form)?
             }
         };
         let (kind, floor) = (options.covariance_type, options.covariance_floor);
@@ -196,21 +161,12 @@ pub fn assigned(
 ) -> Result<Model> {
     let statistics = pass.assigned(rows, given, options.covariance_type.structure().scatter())?;
     if statistics.n_rows < given.k() as u64 {
-        return Err(Error::TooFewRows {
-            k: given.k(),
-            n_rows: statistics.n_rows,
-        });
+        return Err(Error::TooFewRows { k: given.k(), n_rows: statistics.n_rows });
     }
     if let Some(component) = statistics.weight().iter().position(|w| *w == 0.0) {
         return Err(Error::EmptyStart { component });
     }
-    Model::maximize(
-        features,
-        options.covariance_type,
-        &statistics,
-        options.covariance_floor,
-        None,
-    )
+    Model::maximize(features, options.covariance_type, &statistics, options.covariance_floor, None)
 }
 
 fn improve(model: Model, sample: &Sample, options: Options, pass: Pass) -> Result<(f64, Model)> {

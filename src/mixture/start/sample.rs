@@ -32,10 +32,7 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> (Sample, bool) {
         chosen.truncate(size);
     }
     chosen.sort_unstable_by_key(|(_, row)| *row);
-    let mut sample = Sample {
-        columns: vec![Vec::with_capacity(chosen.len()); d],
-        weight: Vec::new(),
-    };
+    let mut sample = Sample { columns: vec![Vec::with_capacity(chosen.len()); d], weight: Vec::new() };
     let mut next = chosen.iter().map(|(_, row)| *row).peekable();
     for_each_block(rows, |start, block| {
         while let Some(row) = next.next_if(|row| *row < start + block.len()) {
