@@ -97,8 +97,12 @@ impl Error {
     pub fn is_of_data(&self) -> bool {
         use mixture::Error as M;
         match self {
-            Self::Nulls { .. } | Self::NotFinite { .. } | Self::Weights { .. } => true,
-            Self::Responsibilities { .. } | Self::NullMismatch { .. } | Self::Label { .. } => true,
+            Self::Nulls { .. }
+            | Self::NotFinite { .. }
+            | Self::Weights { .. }
+            | Self::Responsibilities { .. }
+            | Self::NullMismatch { .. }
+            | Self::Label { .. } => true,
             Self::Mixture(e) => matches!(
                 e,
                 M::NotPositiveDefinite { .. }

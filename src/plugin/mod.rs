@@ -2,7 +2,9 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `columns` | input Series -> rows: dtypes, chunks, nulls, names, the checks of data |
+//! | `columns` | input Series -> rows: names, dtypes, roles |
+//! | `arrow` | Arrow arrays -> lanes of f64: chunks, offsets, validity |
+//! | `check` | the checks of data |
 //! | `values` | models and statistics <-> Polars structs and Binary |
 //! | `options` | kwargs -> checked options |
 //! | `score` | rows and a model -> one output column |
@@ -11,6 +13,8 @@
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
 
+mod arrow;
+mod check;
 mod columns;
 mod error;
 mod expressions;

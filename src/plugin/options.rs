@@ -100,7 +100,7 @@ pub struct FitOptions {
 /// Where the fit begins.
 pub enum Init {
     Draw(Draw),
-    Model(Model),
+    Model(Box<Model>),
     Column,
 }
 
@@ -140,7 +140,7 @@ impl RawFitOptions {
                     let (got, expected) = (model.k().to_string(), k.to_string());
                     return Err(crate::mixture::Error::StartShape { what: "k", got, expected }.into());
                 }
-                Init::Model(model)
+                Init::Model(Box::new(model))
             }
             "column" => Init::Column,
             name => {

@@ -214,7 +214,7 @@ fn covariances_from(
     }
     let mut why = format!("({k}, {d}, {d}) for {k} weights and {d} features");
     if squeezed.len() < 3 {
-        why += &format!(", or {squeezed:?} for covariance_type {:?}", kind.structure().name());
+        why = format!("{why}, or {squeezed:?} for covariance_type {:?}", kind.structure().name());
     }
     let values = array((values, shape), &[k, d, d], "covariances", &why)?;
     let full = Array3::from_shape_vec((k, d, d), values).map_err(shape_error)?;
@@ -307,7 +307,8 @@ fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&AtomicBool) -> Resu
     let (sender, mut receiver) = channel();
     std::thread::scope(|scope| {
         let cancelled = &cancelled;
-        scope.spawn(move || sender.send(train::in_pool(|| work(cancelled))));
+        // The receiver outlives the thread, so that sending cannot fail.
+        scope.spawn(move || sender.send(train::in_pool(|| work(cancelled))).is_ok());
         loop {
             let results = &mut receiver;
             let received = py.detach(move || results.recv_timeout(SIGNALS));

@@ -4,7 +4,7 @@ use polars::prelude::{ArrayChunked, DataType, IntoSeries, ListChunked, PlSmallSt
 use polars_arrow::array::{FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::datatypes::ArrowDataType;
-use polars_arrow::offset::OffsetsBuffer;
+use polars_arrow::offset::Offsets;
 use rayon::prelude::*;
 
 use super::columns::{Input, Table};
@@ -180,12 +180,11 @@ fn array_series(name: &PlSmallStr, scores: Scores) -> Result<Series> {
 fn list_series(name: &PlSmallStr, parts: Vec<Scores>) -> Result<Series> {
     let null: Vec<bool> = parts.iter().flat_map(|p| p.null.iter().copied()).collect();
     let widths = parts.iter().flat_map(|p| std::iter::repeat_n(p.width, p.null.len()));
-    let offsets =
-        OffsetsBuffer::try_from(polars_arrow::offset::Offsets::try_from_lengths(widths)?.into_inner())?;
+    let offsets = Offsets::try_from_lengths(widths)?;
     let values: Vec<f64> = parts.into_iter().flat_map(|p| p.values).collect();
     let dtype = ListArray::<i64>::default_datatype(ArrowDataType::Float64);
     let numbers = Box::new(PrimitiveArray::from_vec(values));
-    let array = ListArray::<i64>::try_new(dtype, offsets, numbers, validity(&null))?;
+    let array = ListArray::<i64>::try_new(dtype, offsets.into(), numbers, validity(&null))?;
     Ok(ListChunked::with_chunk(name.clone(), array).into_series())
 }
 

@@ -13,7 +13,7 @@ use crate::mixture::{start, Density, Em, Execution, Model, Options, Pass, Rows, 
 /// From about this many fused multiply-adds on, threads pay.
 const WORTH_THREADS: usize = 1 << 21;
 
-/// Runs in the thread pool that obeys POLARS_MAX_THREADS.
+/// Runs in the thread pool that obeys `POLARS_MAX_THREADS`.
 pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     RAYON.install(work)
 }

@@ -5,7 +5,7 @@ use polars::prelude::{
     DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
 };
 use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
-use polars_arrow::offset::OffsetsBuffer;
+use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
 use super::error::{Error, Result};
 use crate::mixture::codec::{self, VERSION};
@@ -99,16 +99,14 @@ fn check_fields(
     }
 }
 
-/// Lists of lists around flat values: `lengths[0]` lists at the outermost level.
+/// Lists of lists around flat values: one row, of `lengths[0]` lists of `lengths[1]` lists of …
 fn lists(values: Box<dyn Array>, lengths: &[usize]) -> PolarsResult<Box<dyn Array>> {
     let mut array = values;
-    let mut outer: usize = lengths.iter().product();
-    for length in lengths.iter().rev() {
-        outer = if *length == 0 { 0 } else { outer / length };
-        let offsets =
-            OffsetsBuffer::try_from((0..=outer as i64).map(|i| i * *length as i64).collect::<Vec<_>>())?;
+    for (level, length) in lengths.iter().enumerate().rev() {
+        let lists: usize = lengths.iter().take(level).product();
+        let offsets = Offsets::try_from_lengths(std::iter::repeat_n(*length, lists))?;
         let dtype = ListArray::<i64>::default_datatype(array.dtype().clone());
-        array = Box::new(ListArray::<i64>::try_new(dtype, offsets, array, None)?);
+        array = Box::new(ListArray::<i64>::try_new(dtype, offsets.into(), array, None)?);
     }
     Ok(array)
 }
@@ -426,7 +424,7 @@ fn rectangular<const N: usize>(numbers: &Numbers, row: usize, name: &str) -> Res
     let mut shape = [0; N];
     let mut lists = 1;
     for (extent, count) in shape.iter_mut().zip(&counts) {
-        *extent = if lists == 0 { 0 } else { count / lists };
+        *extent = count.checked_div(lists).unwrap_or(0);
         lists = *count;
     }
     if shape.iter().product::<usize>() != values.len()
@@ -504,7 +502,7 @@ fn pack_scatter([k, rows, d]: [usize; 3], scatter: &[f64]) -> (Scatter, Vec<f64>
     let mut packed = Vec::with_capacity(k * triangle(d));
     for c in 0..k {
         for i in 0..d {
-            packed.extend_from_slice(&scatter[(c * d + i) * d..][..i + 1]);
+            packed.extend_from_slice(&scatter[(c * d + i) * d..][..=i]);
         }
     }
     (Scatter::Full, packed)

@@ -1,0 +1,308 @@
+//! Arrow arrays -> lanes of f64: dtypes, chunks, offsets, validity.
+
+use std::ops::Range;
+
+use polars::polars_utils::float16::pf16;
+use polars::prelude::{ArrayRef, DataType};
+use polars_arrow::array::{Array, BooleanArray, FixedSizeListArray, ListArray, PrimitiveArray};
+use polars_arrow::bitmap::Bitmap;
+use polars_arrow::types::NativeType;
+
+/// Whether a column of this dtype holds numbers.
+pub fn is_number(dtype: &DataType) -> bool {
+    dtype.is_primitive_numeric() || matches!(dtype, DataType::Boolean | DataType::Decimal(..))
+}
+
+/// A flat Arrow array of numbers, read as f64. The conversion rounds once, so that equal values give equal bits.
+trait Flat: Send + Sync {
+    fn write(&self, range: Range<usize>, out: &mut [f64]);
+    fn validity(&self) -> Option<&Bitmap>;
+}
+
+trait AsF64: NativeType {
+    fn as_f64(self) -> f64;
+}
+
+macro_rules! as_f64 {
+    ($($native:ty),*) => {$(
+        impl AsF64 for $native {
+            fn as_f64(self) -> f64 {
+                self as f64
+            }
+        }
+    )*};
+}
+
+as_f64!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
+
+impl AsF64 for pf16 {
+    fn as_f64(self) -> f64 {
+        self.into()
+    }
+}
+
+impl<T: AsF64> Flat for PrimitiveArray<T> {
+    fn write(&self, range: Range<usize>, out: &mut [f64]) {
+        for (out, x) in out.iter_mut().zip(&self.values().as_slice()[range]) {
+            *out = x.as_f64();
+        }
+    }
+
+    fn validity(&self) -> Option<&Bitmap> {
+        Array::validity(self)
+    }
+}
+
+impl Flat for BooleanArray {
+    fn write(&self, range: Range<usize>, out: &mut [f64]) {
+        for (out, i) in out.iter_mut().zip(range) {
+            *out = f64::from(u8::from(self.values().get_bit(i)));
+        }
+    }
+
+    fn validity(&self) -> Option<&Bitmap> {
+        Array::validity(self)
+    }
+}
+
+/// Unscaled integers and the power of ten they are divided by.
+struct Decimals {
+    unscaled: PrimitiveArray<i128>,
+    power: f64,
+}
+
+impl Flat for Decimals {
+    fn write(&self, range: Range<usize>, out: &mut [f64]) {
+        for (out, x) in out.iter_mut().zip(&self.unscaled.values().as_slice()[range]) {
+            *out = *x as f64 / self.power;
+        }
+    }
+
+    fn validity(&self) -> Option<&Bitmap> {
+        Array::validity(&self.unscaled)
+    }
+}
+
+fn flat(array: &dyn Array, dtype: &DataType) -> Option<Box<dyn Flat>> {
+    fn primitive<T: AsF64>(array: &dyn Array) -> Option<Box<dyn Flat>> {
+        let array = array.as_any().downcast_ref::<PrimitiveArray<T>>()?;
+        Some(Box::new(array.clone()))
+    }
+    match dtype {
+        DataType::Boolean => {
+            let array = array.as_any().downcast_ref::<BooleanArray>()?;
+            Some(Box::new(array.clone()))
+        }
+        DataType::UInt8 => primitive::<u8>(array),
+        DataType::UInt16 => primitive::<u16>(array),
+        DataType::UInt32 => primitive::<u32>(array),
+        DataType::UInt64 => primitive::<u64>(array),
+        DataType::UInt128 => primitive::<u128>(array),
+        DataType::Int8 => primitive::<i8>(array),
+        DataType::Int16 => primitive::<i16>(array),
+        DataType::Int32 => primitive::<i32>(array),
+        DataType::Int64 => primitive::<i64>(array),
+        DataType::Int128 => primitive::<i128>(array),
+        DataType::Float16 => primitive::<pf16>(array),
+        DataType::Float32 => primitive::<f32>(array),
+        DataType::Float64 => primitive::<f64>(array),
+        DataType::Decimal(_, scale) => {
+            let unscaled = array.as_any().downcast_ref::<PrimitiveArray<i128>>()?.clone();
+            Some(Box::new(Decimals { unscaled, power: 10_f64.powi(i32::try_from(*scale).ok()?) }))
+        }
+        _ => None,
+    }
+}
+
+/// The pieces of a chunked column that cover a range of rows.
+pub struct Chunks<C> {
+    chunks: Vec<C>,
+    /// First row of each chunk, and the number of all rows.
+    starts: Vec<usize>,
+}
+
+impl<C> Chunks<C> {
+    fn new(arrays: &[ArrayRef], mut chunk: impl FnMut(&dyn Array) -> Option<C>) -> Option<Self> {
+        let mut starts = vec![0];
+        let mut chunks = Vec::with_capacity(arrays.len());
+        for array in arrays {
+            chunks.push(chunk(array.as_ref())?);
+            starts.push(starts.last()? + array.len());
+        }
+        Some(Self { chunks, starts })
+    }
+
+    fn len(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
+    }
+
+    /// Calls `visit(chunk, rows within the chunk, rows within the range)` along the range.
+    fn visit(&self, rows: Range<usize>, mut visit: impl FnMut(&C, Range<usize>, Range<usize>)) {
+        let mut at = rows.start;
+        let mut i = self.starts.partition_point(|s| *s <= at).saturating_sub(1);
+        while at < rows.end && i < self.chunks.len() {
+            let (first, end) = (self.starts[i], self.starts[i + 1].min(rows.end));
+            if end > at {
+                visit(&self.chunks[i], at - first..end - first, at - rows.start..end - rows.start);
+                at = end;
+            }
+            i += 1;
+        }
+    }
+}
+
+/// One number a row.
+pub struct Lane(Chunks<Box<dyn Flat>>);
+
+impl Lane {
+    pub fn new(arrays: &[ArrayRef], dtype: &DataType) -> Option<Self> {
+        Chunks::new(arrays, |array| flat(array, dtype)).map(Self)
+    }
+
+    /// Writes the rows to `out` and names those that are null.
+    pub fn read(&self, rows: Range<usize>, out: &mut [f64], mut null: impl FnMut(usize)) {
+        self.0.visit(rows, |chunk, within, place| {
+            chunk.write(within.clone(), &mut out[place.clone()]);
+            for_each_null(chunk.validity(), within, place.start, &mut null);
+        });
+    }
+}
+
+fn for_each_null(
+    validity: Option<&Bitmap>,
+    within: Range<usize>,
+    place: usize,
+    null: &mut impl FnMut(usize),
+) {
+    if let Some(bits) = validity.filter(|bits| bits.unset_bits() > 0) {
+        for (i, row) in within.enumerate() {
+            if !bits.get_bit(row) {
+                null(place + i);
+            }
+        }
+    }
+}
+
+/// A chunk of an Array or List column: where each row's numbers begin in the flat values.
+pub struct Nested {
+    values: Box<dyn Flat>,
+    offsets: Offsets,
+    validity: Option<Bitmap>,
+}
+
+enum Offsets {
+    Fixed(usize),
+    List(polars_arrow::offset::OffsetsBuffer<i64>),
+}
+
+impl Nested {
+    fn new(array: &dyn Array, inner: &DataType) -> Option<Self> {
+        if let Some(array) = array.as_any().downcast_ref::<FixedSizeListArray>() {
+            return Some(Self {
+                values: flat(array.values().as_ref(), inner)?,
+                offsets: Offsets::Fixed(array.size()),
+                validity: array.validity().cloned(),
+            });
+        }
+        let array = array.as_any().downcast_ref::<ListArray<i64>>()?;
+        Some(Self {
+            values: flat(array.values().as_ref(), inner)?,
+            offsets: Offsets::List(array.offsets().clone()),
+            validity: array.validity().cloned(),
+        })
+    }
+
+    fn is_null(&self, row: usize) -> bool {
+        self.validity.as_ref().is_some_and(|bits| !bits.get_bit(row))
+    }
+
+    fn range(&self, row: usize) -> Range<usize> {
+        match &self.offsets {
+            Offsets::Fixed(width) => row * width..(row + 1) * width,
+            Offsets::List(offsets) => {
+                let (start, end) = offsets.start_end(row);
+                start..end
+            }
+        }
+    }
+
+    /// Where the first null among these values stands.
+    fn first_null(&self, mut range: Range<usize>) -> Option<usize> {
+        let bits = self.values.validity().filter(|bits| bits.unset_bits() > 0)?;
+        range.position(|i| !bits.get_bit(i))
+    }
+}
+
+/// A nested column, its width, and the first row of another width if there is one: that width and the row.
+pub struct Nesting {
+    pub source: Source,
+    pub width: usize,
+    pub other: Option<(usize, usize)>,
+}
+
+/// Several numbers a row: fields of a struct, one plain column, or the elements of an Array or List.
+pub enum Source {
+    Lanes(Vec<Lane>),
+    Nested { chunks: Chunks<Nested>, width: usize },
+}
+
+impl Source {
+    /// An Array or List column whose rows should all have `width` numbers, or as many as the first.
+    pub fn nested(arrays: &[ArrayRef], inner: &DataType, width: Option<usize>) -> Option<Nesting> {
+        let chunks = Chunks::new(arrays, |array| Nested::new(array, inner))?;
+        let mut width = width;
+        let mut other = None;
+        chunks.visit(0..chunks.len(), |chunk, within, place| {
+            for (i, row) in within.enumerate() {
+                let got = chunk.range(row).len();
+                if other.is_none() && !chunk.is_null(row) && got != *width.get_or_insert(got) {
+                    other = Some((got, place.start + i));
+                }
+            }
+        });
+        let width = width.unwrap_or(0);
+        Some(Nesting { source: Self::Nested { chunks, width }, width, other })
+    }
+
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Lanes(lanes) => lanes.len(),
+            Self::Nested { width, .. } => *width,
+        }
+    }
+
+    /// Writes number `j` of the rows to `lanes[j·stride ..]` and names the rows in which one is null.
+    pub fn read(
+        &self,
+        rows: Range<usize>,
+        lanes: &mut [f64],
+        stride: usize,
+        mut null: impl FnMut(usize, usize),
+    ) {
+        match self {
+            Self::Lanes(columns) => {
+                for (j, column) in columns.iter().enumerate() {
+                    column.read(rows.clone(), &mut lanes[j * stride..], |row| null(row, j));
+                }
+            }
+            Self::Nested { chunks, width } => {
+                let mut numbers = vec![0.0; *width];
+                chunks.visit(rows, |chunk, within, place| {
+                    for (row, i) in within.zip(place) {
+                        let range = chunk.range(row);
+                        let missing =
+                            if chunk.is_null(row) { Some(0) } else { chunk.first_null(range.clone()) };
+                        if let Some(j) = missing {
+                            null(i, j);
+                            continue;
+                        }
+                        chunk.values.write(range, &mut numbers);
+                        for (j, x) in numbers.iter().enumerate() {
+                            lanes[j * stride + i] = *x;
+                        }
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The checks of data: weights, features, responsibilities and labels, with the rows at fault counted and named.
+
+use super::columns::{Given, Table};
+use super::error::{Error, Result};
+use crate::mixture::Rows;
+
+/// Rows looked at together by the checks.
+const CHECKED: usize = 2048;
+
+/// The first of several rows at fault, and how many there are.
+#[derive(Clone, Copy, Default)]
+struct Fault {
+    count: usize,
+    first: usize,
+}
+
+impl Fault {
+    fn add(&mut self, row: usize) {
+        if self.count == 0 {
+            self.first = row;
+        }
+        self.count += 1;
+    }
+
+    fn or(self, error: impl FnOnce(usize, usize) -> Error) -> Result<()> {
+        if self.count == 0 {
+            Ok(())
+        } else {
+            Err(error(self.count, self.first))
+        }
+    }
+}
+
+impl Table {
+    /// Checks weights and features of all rows that weigh more than nothing; nulls are faults only with `nulls`.
+    ///
+    /// # Errors
+    /// The first column at fault, with the number of faults and the first row.
+    pub fn check(&self, nulls: bool) -> Result<()> {
+        self.check_weights()?;
+        let d = self.d();
+        let mut null = vec![Fault::default(); d];
+        let mut not_finite = vec![Fault::default(); d];
+        self.for_each_chunk(|start, len, lanes, weight| {
+            let mut is_null = vec![false; len];
+            self.source.read(start..start + len, lanes, CHECKED, |row, j| {
+                if weight[row] > 0.0 {
+                    null[j].add(start + row);
+                }
+                is_null[row] = true;
+            });
+            for (lane, fault) in lanes.chunks_exact(CHECKED).zip(&mut not_finite) {
+                let lane = &lane[..len];
+                if lane.iter().map(|x| x * 0.0).sum::<f64>() == 0.0 {
+                    continue;
+                }
+                for (row, x) in lane.iter().enumerate() {
+                    if !x.is_finite() && !is_null[row] && weight[row] > 0.0 {
+                        fault.add(start + row);
+                    }
+                }
+            }
+        });
+        for (name, (null, not_finite)) in self.features.iter().zip(null.into_iter().zip(not_finite)) {
+            if nulls {
+                null.or(|count, row| Error::Nulls { name: name.clone(), count, row })?;
+            }
+            not_finite.or(|count, row| Error::NotFinite { name: name.clone(), count, row })?;
+        }
+        Ok(())
+    }
+
+    /// Checks given responsibilities beside the features: numbers >= 0, and null in the same rows.
+    ///
+    /// # Errors
+    /// The number of rows at fault and the first of them.
+    pub fn check_responsibilities(&self, given: &Given) -> Result<()> {
+        let mut mismatch = Fault::default();
+        let (mut negative, mut not_finite) = (Fault::default(), Fault::default());
+        let mut given_lanes = vec![0.0; given.width() * CHECKED];
+        self.for_each_chunk(|start, len, lanes, weight| {
+            let (mut x_null, mut r_null) = (vec![false; len], vec![false; len]);
+            self.source.read(start..start + len, lanes, CHECKED, |row, _| x_null[row] = true);
+            given.source.read(start..start + len, &mut given_lanes, CHECKED, |row, _| r_null[row] = true);
+            for row in (0..len).filter(|row| weight[*row] > 0.0) {
+                let mut numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
+                if x_null[row] != r_null[row] {
+                    mismatch.add(start + row);
+                } else if !r_null[row] && numbers.clone().any(|r| !r.is_finite()) {
+                    not_finite.add(start + row);
+                } else if !r_null[row] && numbers.any(|r| r < 0.0) {
+                    negative.add(start + row);
+                }
+            }
+        });
+        let role = "responsibilities";
+        mismatch.or(|count, row| Error::NullMismatch { role, count, row })?;
+        not_finite.or(|count, row| Error::Responsibilities { kind: "NaN or infinite", count, row })?;
+        negative.or(|count, row| Error::Responsibilities { kind: "negative", count, row })
+    }
+
+    /// Checks that labels are null in the rows in which a feature is, and in no others.
+    ///
+    /// # Errors
+    /// The number of rows at fault and the first of them.
+    pub fn check_labels(&self, labels: &[Option<u32>]) -> Result<()> {
+        let mut mismatch = Fault::default();
+        self.for_each_chunk(|start, len, lanes, weight| {
+            let mut null = vec![false; len];
+            self.source.read(start..start + len, lanes, CHECKED, |row, _| null[row] = true);
+            for row in (0..len).filter(|row| weight[*row] > 0.0) {
+                if null[row] != labels[start + row].is_none() {
+                    mismatch.add(start + row);
+                }
+            }
+        });
+        mismatch.or(|count, row| Error::NullMismatch { role: "labels", count, row })
+    }
+
+    fn check_weights(&self) -> Result<()> {
+        let Some(lane) = &self.weight else {
+            return Ok(());
+        };
+        let kinds = ["null", "negative", "NaN or infinite"];
+        let mut faults = [Fault::default(); 3];
+        let mut weight = vec![0.0; CHECKED];
+        for start in (0..self.n_rows).step_by(CHECKED) {
+            let len = CHECKED.min(self.n_rows - start);
+            let mut is_null = vec![false; len];
+            lane.read(start..start + len, &mut weight, |row| is_null[row] = true);
+            for (row, w) in weight[..len].iter().enumerate() {
+                if is_null[row] {
+                    faults[0].add(start + row);
+                } else if *w < 0.0 {
+                    faults[1].add(start + row);
+                } else if !w.is_finite() {
+                    faults[2].add(start + row);
+                }
+            }
+        }
+        for (kind, fault) in kinds.into_iter().zip(faults) {
+            fault.or(|count, row| Error::Weights { kind, count, row })?;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit(start, len, room for the features, weights)` along all rows.
+    fn for_each_chunk(&self, mut visit: impl FnMut(usize, usize, &mut [f64], &[f64])) {
+        let mut lanes = vec![0.0; self.d() * CHECKED];
+        let mut weight = vec![1.0; CHECKED];
+        for start in (0..self.n_rows).step_by(CHECKED) {
+            let len = CHECKED.min(self.n_rows - start);
+            if let Some(lane) = &self.weight {
+                lane.read(start..start + len, &mut weight, |_| {});
+            }
+            visit(start, len, &mut lanes, &weight);
+        }
+    }
+}
