@@ -1,4 +1,4 @@
-"""Small helpers that know the package: models from parameters, exact comparison, error texts."""
+"""What tests share that know the package: models from parameters, exact comparison, errors."""
 
 from __future__ import annotations
 
