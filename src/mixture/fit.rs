@@ -52,7 +52,7 @@ pub fn option(option: &'static str, expected: &str, got: impl ToString) -> Error
 pub struct Record {
     /// M-steps since the start.
     pub iteration: u32,
-    /// Log-likelihood of the best model so far.
+    /// Log-likelihood of the model of that iteration.
     pub log_likelihood: f64,
     /// Rise of the mean log-likelihood; none for the start.
     pub change: Option<f64>,
@@ -65,7 +65,7 @@ pub enum Outcome {
     Converged,
     /// `max_iter` was reached.
     MaxIter,
-    /// The objective fell by more than rounding explains; the model before is kept.
+    /// The objective fell by more than rounding explains; the model before is returned.
     Stalled,
 }
 
@@ -76,15 +76,13 @@ pub struct Em {
     canonical: bool,
     iteration: u32,
     asked: Model,
-    best: Option<Model>,
+    accepted: Option<Model>,
     history: Vec<Record>,
     outcome: Option<Outcome>,
 }
 
-/// A fall of the mean log-likelihood up to this, relative, may be rounding.
-const FALL: f64 = 1e-10;
-/// A rise up to this, relative, is nothing but rounding.
-const NOISE: f64 = 1e-14;
+/// A change of the mean log-likelihood up to this, relative, is rounding.
+const ROUNDING: f64 = 1e-12;
 
 impl Em {
     /// A loop that begins at `start`. With `canonical`, components come out in lexicographic order of their means;
@@ -95,7 +93,7 @@ impl Em {
             canonical,
             iteration: 0,
             asked: start,
-            best: None,
+            accepted: None,
             history: Vec::new(),
             outcome: None,
         }
@@ -118,17 +116,12 @@ impl Em {
         if !value.is_finite() {
             return Err(Error::LikelihoodNotFinite { iteration: self.iteration, value });
         }
-        let before = self.log_likelihood();
-        let change = before.map(|b| (value - b) / statistics.total_weight);
-        if before.is_none_or(|b| value >= b) {
-            self.best = Some(self.evaluated(statistics));
-        }
-        self.history.push(Record {
-            iteration: self.iteration,
-            log_likelihood: before.map_or(value, |b| b.max(value)),
-            change: change.map(|c| c.max(0.0)),
-        });
+        let change = self.log_likelihood().map(|before| (value - before) / statistics.total_weight);
         self.outcome = self.judge(change, value / statistics.total_weight);
+        if self.outcome != Some(Outcome::Stalled) {
+            self.accepted = Some(self.evaluated(statistics));
+            self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
+        }
         if self.outcome.is_none() {
             self.asked = Model::maximize(
                 self.asked.features(),
@@ -157,10 +150,10 @@ impl Em {
         Ok(self.outcome.is_some())
     }
 
-    /// The best model evaluated, complete with its figures; none before the first evaluation.
+    /// The last model accepted, complete with its figures; none before the first evaluation.
     pub fn model(&self) -> Option<Model> {
-        let best = self.best.as_ref()?;
-        let mut model = if self.canonical { best.sorted() } else { best.clone() };
+        let accepted = self.accepted.as_ref()?;
+        let mut model = if self.canonical { accepted.sorted() } else { accepted.clone() };
         model.training.n_iter = Some(self.iteration());
         model.training.converged = Some(self.outcome == Some(Outcome::Converged));
         Some(model)
@@ -168,7 +161,7 @@ impl Em {
 
     /// Log-likelihood of that model.
     pub fn log_likelihood(&self) -> Option<f64> {
-        self.best.as_ref().and_then(|m| m.training.log_likelihood)
+        self.accepted.as_ref().and_then(|m| m.training.log_likelihood)
     }
 
     /// M-steps taken since the start.
@@ -197,11 +190,11 @@ impl Em {
     /// iteration before: near a saddle small rises grow.
     fn judge(&self, change: Option<f64>, mean: f64) -> Option<Outcome> {
         let rise = change.unwrap_or(f64::INFINITY);
-        let scale = mean.abs().max(1.0);
+        let rounding = ROUNDING * mean.abs().max(1.0);
         let tol = self.options.tol;
-        if rise < -FALL * scale {
+        if rise < -rounding {
             Some(Outcome::Stalled)
-        } else if rise < tol && (rise <= NOISE * scale || self.rise_before().is_some_and(|r| rise < r)) {
+        } else if rise < tol && (rise <= rounding || self.rise_before().is_some_and(|r| rise < r)) {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)
@@ -210,8 +203,8 @@ impl Em {
         }
     }
 
-    /// The rise before the last, which `history` ends with.
+    /// The rise at the iteration before.
     fn rise_before(&self) -> Option<f64> {
-        self.history.iter().rev().nth(1).and_then(|r| r.change)
+        self.history.last().and_then(|r| r.change)
     }
 }

@@ -1,5 +1,7 @@
 //! Arrow arrays -> lanes of f64: dtypes, chunks, offsets, validity.
 
+#![allow(clippy::indexing_slicing)] // Rows and offsets come from Arrow arrays, whose constructors have checked them.
+
 use std::ops::Range;
 
 use polars::polars_utils::float16::pf16;

@@ -1,5 +1,7 @@
 //! The checks of data: weights, features, responsibilities and labels, with the rows at fault counted and named.
 
+#![allow(clippy::indexing_slicing)] // Rows are numbered within chunks that were allocated for them.
+
 use super::columns::{Given, Table};
 use super::error::{Error, Result};
 use crate::mixture::Rows;

@@ -184,7 +184,8 @@ impl Input {
                 let fields = self.rows.struct_()?.fields_as_series();
                 let given = given.unwrap_or_default();
                 let order = field_order(&given, model.unwrap_or(&given))?;
-                let lanes = order.iter().map(|i| Lane::new(fields[*i].chunks(), fields[*i].dtype()));
+                let lanes =
+                    order.iter().map(|i| fields.get(*i).and_then(|f| Lane::new(f.chunks(), f.dtype())));
                 Source::Lanes(lanes.collect::<Option<_>>().ok_or_else(wrong)?)
             }
             DataType::Array(inner, _) | DataType::List(inner) => {
@@ -241,13 +242,15 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
         return Ok(field.clone());
     }
     let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() { fields } else { &[] };
-    if fields.len() != roles.len() + 1 {
-        return Err(Error::Packed { roles: roles.to_vec(), got: fields.len().saturating_sub(roles.len()) });
+    match fields {
+        [rows, extras @ ..] if extras.len() == roles.len() => {
+            for (role, extra) in roles.iter().zip(extras) {
+                check_role(role, extra.name(), extra.dtype())?;
+            }
+            Ok(rows.clone())
+        }
+        _ => Err(Error::Packed { roles: roles.to_vec(), got: fields.len().saturating_sub(roles.len()) }),
     }
-    for (role, field) in roles.iter().zip(&fields[1..]) {
-        check_role(role, field.name(), field.dtype())?;
-    }
-    Ok(fields[0].clone())
 }
 
 fn check_role(role: &str, name: &str, dtype: &DataType) -> Result<()> {
@@ -297,10 +300,10 @@ fn role_dtype(role: &'static str, series: &Series) -> Error {
 fn labels(series: &Series, k: usize) -> Result<Vec<Option<u32>>> {
     let lane = Lane::new(series.chunks(), series.dtype()).ok_or_else(|| role_dtype("labels", series))?;
     let mut numbers = vec![0.0; series.len()];
-    let mut known = vec![true; series.len()];
-    lane.read(0..series.len(), &mut numbers, |row| known[row] = false);
-    let label = |(row, (&got, known)): (usize, (&f64, &bool))| {
-        if !known {
+    let mut nulls = Vec::new();
+    lane.read(0..series.len(), &mut numbers, |row| nulls.push(row));
+    let label = |(row, &got): (usize, &f64)| {
+        if nulls.binary_search(&row).is_ok() {
             Ok(None)
         } else if got >= 0.0 && got < k as f64 {
             Ok(Some(got as u32))
@@ -308,7 +311,7 @@ fn labels(series: &Series, k: usize) -> Result<Vec<Option<u32>>> {
             Err(Error::Label { k, last: k - 1, row, got })
         }
     };
-    numbers.iter().zip(&known).enumerate().map(label).collect()
+    numbers.iter().enumerate().map(label).collect()
 }
 
 impl Rows for Table {
@@ -347,11 +350,11 @@ impl Responsibilities for Given {
     }
 
     fn assign(&self, start: usize, block: &mut Block) {
-        let (rows, stride, k) = (start..start + block.len(), block.stride(), self.k());
+        let (rows, stride) = (start..start + block.len(), block.stride());
         let mut nulls = Vec::new();
         self.source.read(rows, block.components_mut(), stride, |row, _| nulls.push(row));
         for row in nulls {
-            (0..k).for_each(|c| block.component_mut(c)[row] = 0.0);
+            block.clear_components(row);
         }
     }
 }

@@ -14,9 +14,14 @@ use super::values::{
 };
 use crate::mixture::{Model, Statistics};
 
+/// The first input, or the first field: Polars gives at least one.
+fn first<T>(inputs: &[T]) -> Result<&T> {
+    inputs.first().ok_or_else(|| Error::Option("an expression needs an input column".into()))
+}
+
 /// Checks features and model column from the schema; gives the model's k if it is known.
 fn check_model_inputs(fields: &[Field], kwargs: &ModelKwargs) -> Result<(Field, Option<usize>)> {
-    let rows = check_packed(&fields[0], &kwargs.extras)?;
+    let rows = check_packed(first(fields)?, &kwargs.extras)?;
     let model = kwargs.model()?;
     match (&model, fields.get(1)) {
         (Some(model), _) => check_features(rows.name(), rows.dtype(), model.features())?,
@@ -35,12 +40,12 @@ fn scored_field(fields: &[Field], kwargs: &ModelKwargs, what: Score) -> PolarsRe
 }
 
 fn scored(inputs: &[Series], kwargs: &ModelKwargs, what: Score) -> PolarsResult<Series> {
-    let name = inputs[0].name().clone();
+    let name = first(inputs)?.name().clone();
     let scorer = match kwargs.model()? {
         Some(model) => Scorer::One(model),
         None => Scorer::Column(Models::new(model_input(inputs)?)?),
     };
-    Ok(score(&name, Input::new(&inputs[0], &kwargs.extras)?, &scorer, what)?)
+    Ok(score(&name, Input::new(first(inputs)?, &kwargs.extras)?, &scorer, what)?)
 }
 
 fn model_input(inputs: &[Series]) -> Result<&Series> {
@@ -94,7 +99,7 @@ fn statistics_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field
 
 #[polars_expr(output_type_func_with_kwargs=statistics_field)]
 fn statistics(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
-    let input = Input::new(&inputs[0], &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     let Some(model) = one_model(inputs, &kwargs)? else {
         return Ok(null_series(&name, &statistics_dtype()));
@@ -110,7 +115,7 @@ fn em_step_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
 
 #[polars_expr(output_type_func_with_kwargs=em_step_field)]
 fn em_step(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
-    let input = Input::new(&inputs[0], &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     let Some(model) = one_model(inputs, &kwargs)? else {
         return Ok(null_series(&name, &model_dtype()));
@@ -142,27 +147,27 @@ fn model_or_null(name: &PlSmallStr, model: Option<&Model>) -> PolarsResult<Serie
 
 fn m_step_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> {
     kwargs.options()?;
-    let rows = check_packed(&fields[0], &kwargs.extras)?;
+    let rows = check_packed(first(fields)?, &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
     Ok(Field::new(rows.name().clone(), model_dtype()))
 }
 
 #[polars_expr(output_type_func_with_kwargs=m_step_field)]
 fn m_step(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
-    let input = Input::new(&inputs[0], &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     model_or_null(&name, train::m_step(&input, kwargs.options()?)?.as_ref())
 }
 
 fn merge_field(fields: &[Field]) -> PolarsResult<Field> {
-    check_statistics_dtype(fields[0].name(), fields[0].dtype())?;
-    Ok(Field::new(fields[0].name().clone(), statistics_dtype()))
+    check_statistics_dtype(first(fields)?.name(), first(fields)?.dtype())?;
+    Ok(Field::new(first(fields)?.name().clone(), statistics_dtype()))
 }
 
 #[polars_expr(output_type_func=merge_field)]
 fn merge(inputs: &[Series]) -> PolarsResult<Series> {
     let mut sum: Option<(Vec<String>, Statistics)> = None;
-    for_each_statistics(&inputs[0], |_, row| {
+    for_each_statistics(first(inputs)?, |_, row| {
         let Some((features, statistics)) = row else {
             return Ok(());
         };
@@ -179,7 +184,7 @@ fn merge(inputs: &[Series]) -> PolarsResult<Series> {
         }
         Ok(())
     })?;
-    let name = inputs[0].name();
+    let name = first(inputs)?.name();
     match sum {
         Some((features, statistics)) => Ok(statistics_series(name, &features, &statistics)?),
         None => Ok(null_series(name, &statistics_dtype())),
@@ -188,16 +193,16 @@ fn merge(inputs: &[Series]) -> PolarsResult<Series> {
 
 fn maximize_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> {
     kwargs.options()?;
-    check_statistics_dtype(fields[0].name(), fields[0].dtype())?;
-    Ok(Field::new(fields[0].name().clone(), model_dtype()))
+    check_statistics_dtype(first(fields)?.name(), first(fields)?.dtype())?;
+    Ok(Field::new(first(fields)?.name().clone(), model_dtype()))
 }
 
 #[polars_expr(output_type_func_with_kwargs=maximize_field)]
 fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
     let options = kwargs.options()?;
-    let name = inputs[0].name();
+    let name = first(inputs)?.name();
     let mut models = Series::new_empty(name.clone(), &model_dtype());
-    for_each_statistics(&inputs[0], |_, row| {
+    for_each_statistics(first(inputs)?, |_, row| {
         let model = match row {
             Some((features, statistics)) if statistics.total_weight > 0.0 => Some(Model::maximize(
                 &features,
@@ -216,7 +221,7 @@ fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
 
 fn fitted_field(fields: &[Field], kwargs: &FitKwargs, dtype: DataType) -> PolarsResult<Field> {
     kwargs.options.check()?;
-    let rows = check_packed(&fields[0], &kwargs.extras)?;
+    let rows = check_packed(first(fields)?, &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
     Ok(Field::new(rows.name().clone(), dtype))
 }
@@ -227,7 +232,7 @@ fn fit_field(fields: &[Field], kwargs: FitKwargs) -> PolarsResult<Field> {
 
 #[polars_expr(output_type_func_with_kwargs=fit_field)]
 fn fit(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(&inputs[0], &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     let model = train::fit(&input, &kwargs.options.check()?, kwargs.on_failure)?;
     model_or_null(&name, model.as_ref())
@@ -239,7 +244,7 @@ fn fit_predict_field(fields: &[Field], kwargs: FitKwargs) -> PolarsResult<Field>
 
 #[polars_expr(output_type_func_with_kwargs=fit_predict_field)]
 fn fit_predict(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(&inputs[0], &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     match train::fit(&input, &kwargs.options.check()?, kwargs.on_failure)? {
         Some(model) => Ok(score(&name, input, &Scorer::One(model), Score::Predict)?),
@@ -248,11 +253,11 @@ fn fit_predict(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
 }
 
 fn pack_field(fields: &[Field]) -> PolarsResult<Field> {
-    check_model_dtype(fields[0].name(), fields[0].dtype())?;
-    Ok(Field::new(fields[0].name().clone(), DataType::Binary))
+    check_model_dtype(first(fields)?.name(), first(fields)?.dtype())?;
+    Ok(Field::new(first(fields)?.name().clone(), DataType::Binary))
 }
 
 #[polars_expr(output_type_func=pack_field)]
 fn pack(inputs: &[Series]) -> PolarsResult<Series> {
-    Ok(packed_series(inputs[0].name(), &Models::new(&inputs[0])?)?)
+    Ok(packed_series(first(inputs)?.name(), &Models::new(first(inputs)?)?)?)
 }

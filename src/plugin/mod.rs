@@ -13,6 +13,8 @@
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
 
+#![deny(clippy::indexing_slicing)]
+
 mod arrow;
 mod check;
 mod columns;

@@ -1,5 +1,7 @@
 //! Rows and a model -> one output column, block by block, in parallel when there is enough to do.
 
+#![allow(clippy::indexing_slicing)] // Rows are numbered within leaves that were allocated for them.
+
 use polars::prelude::{ArrayChunked, DataType, IntoSeries, ListChunked, PlSmallStr, Series};
 use polars_arrow::array::{FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;

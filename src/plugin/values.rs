@@ -1,5 +1,7 @@
 //! Models and statistics <-> Polars values: a struct with flat nested lists, or packed Binary.
 
+#![allow(clippy::indexing_slicing)] // Offsets come from Arrow arrays, whose constructors have checked them.
+
 use ndarray::{Array1, Array2, Array3};
 use polars::prelude::{
     DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
