@@ -93,6 +93,9 @@ pub fn from_json(text: &str) -> Result<Model> {
     let wire = serde_json::from_str::<Document>(text).map_err(decode)?.model;
     let means = nested2(&wire.means)?;
     let (planes, rows) = (wire.covariances.len(), wire.covariances.first().map_or(0, Vec::len));
+    if wire.covariances.iter().any(|plane| plane.len() != rows) {
+        return Err(decode("its lists are ragged"));
+    }
     let flat: Vec<Vec<f64>> = wire.covariances.into_iter().flatten().collect();
     let matrices = nested2(&flat)?;
     let columns = matrices.ncols();

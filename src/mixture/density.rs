@@ -294,7 +294,8 @@ impl WithSimd for Normalise<'_> {
         for lane in block.responsibilities.chunks_exact_mut(stride.max(1)) {
             for (((x, m), s), h) in lane.iter_mut().zip(&*largest).zip(sum.iter_mut()).zip(&mut block.entropy)
             {
-                let t = if *x > LOWEST { *x - *m } else { LOWEST - *m };
+                let t = *x - *m;
+                let t = if t > LOWEST { t } else { LOWEST };
                 let e = exp::<S>(t);
                 *x = e;
                 *s += e;
@@ -314,3 +315,6 @@ impl WithSimd for Normalise<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

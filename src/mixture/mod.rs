@@ -42,6 +42,8 @@ pub mod rows;
 pub mod simd;
 pub mod start;
 pub mod statistics;
+#[cfg(test)]
+mod testing;
 
 pub use covariance::CovarianceType;
 pub use density::Density;

@@ -150,10 +150,17 @@ impl Model {
     /// The compact form of covariances written out as `k × d × d`.
     ///
     /// # Errors
-    /// If they do not have the structure of the type.
+    /// If they are no square matrices, or do not have the structure of the type.
     pub fn compact(covariance_type: CovarianceType, full: &Array3<f64>) -> Result<Array3<f64>> {
         let structure = covariance_type.structure();
-        let (k, d, _) = full.dim();
+        let (k, d, columns) = full.dim();
+        if k == 0 || d == 0 || d != columns {
+            return Err(Error::Shape {
+                name: "covariances",
+                expected: "(k, d, d) with at least one component and one feature".into(),
+                got: format!("{:?}", full.dim()),
+            });
+        }
         let shape = structure.shape(k, d);
         let compact =
             Array3::from_shape_fn(
@@ -342,3 +349,6 @@ fn means(statistics: &Statistics, previous: Option<&Model>) -> Array2<f64> {
     }
     means
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Rows of a leaf: a power of two, so that features and responsibilities stay near 256 kB.
 pub fn leaf_rows(d: usize, k: usize) -> usize {
-    let fitting = (32_768 / (d + k).max(1)).clamp(64, 1024);
+    let fitting = (131_072 / (d + k).max(1)).clamp(64, 1024);
     1 << fitting.ilog2()
 }
 
@@ -143,4 +143,153 @@ fn fold(stack: &mut Vec<Statistics>) {
 fn first_counted_row(block: &Block) -> Vec<f64> {
     let row = (0..block.len()).find(|i| block.counts(*i)).unwrap_or(0);
     (0..block.d()).map(|j| block.feature(j).get(row).copied().unwrap_or(0.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::mixture::covariance::CovarianceType;
+    use crate::mixture::rows::{Labels, Sample};
+    use crate::mixture::testing::{assert_all_close, assert_close, model, repeated, sample, whole_weights};
+
+    fn bytes(statistics: &Statistics) -> Vec<u8> {
+        postcard::to_stdvec(statistics).unwrap()
+    }
+
+    fn parallel(threads: usize, rows: &Sample, density: &Density, form: Scatter) -> Statistics {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pass = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
+        pool.install(|| pass.e_step(rows, density, form)).unwrap()
+    }
+
+    #[test]
+    fn leaves_are_powers_of_two_that_fit() {
+        for (d, k, rows) in [(1, 1, 1024), (2, 30, 1024), (20, 20, 512), (300, 2, 64), (5000, 5000, 64)] {
+            assert_eq!(leaf_rows(d, k), rows);
+        }
+        assert_eq!(leaf_rows(0, 0), 1024);
+    }
+
+    #[test]
+    fn threads_change_no_bit() {
+        let small = [0, 1, 63, 64, 65, 1023, 1024, 1025, 5000, 100_001].map(|n| (n, 2, Scatter::Full));
+        let wide = [63, 64, 65, 129, 1023, 1024, 1025, 5000].map(|n| (n, 100, Scatter::Diagonal));
+        for (n, d, form) in small.into_iter().chain(wide) {
+            let rows = whole_weights(sample(n, d, 21));
+            let density = model(CovarianceType::Diag, 2, d, 5).density().unwrap();
+            let alone = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
+            assert_eq!(alone.total_weight, rows.weight.iter().sum::<f64>());
+            for threads in 1..=3 {
+                let together = parallel(threads, &rows, &density, form);
+                assert_eq!(bytes(&alone), bytes(&together), "{n} rows, {threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn the_stack_and_the_recursion_are_one_tree() {
+        let rows = sample(64 * 45 + 7, 3, 2);
+        let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
+        let leaf = |_: usize, block: &mut Block| {
+            density.responsibilities(block);
+            Statistics::of_block(block, density.means(), Scatter::Full)
+        };
+        for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
+            let sum = |grain| {
+                let (pass, form) = (Pass::SEQUENTIAL, Scatter::Full);
+                let tree = Tree { pass, rows: &rows, k: 2, form, leaf: &leaf, size: 64, grain };
+                bytes(&tree.sum(0, leaves).unwrap())
+            };
+            for grain in [1, 2, 4, 16] {
+                assert_eq!(sum(grain), sum(usize::MAX), "{leaves} leaves, grain {grain}");
+            }
+        }
+    }
+
+    #[test]
+    fn whole_weights_are_repeated_rows() {
+        let rows = whole_weights(sample(3001, 3, 4));
+        let copies = repeated(&rows);
+        for form in [Scatter::Full, Scatter::Diagonal] {
+            let density = model(CovarianceType::Full, 3, 3, 5).density().unwrap();
+            let weighted = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
+            let plain = Pass::SEQUENTIAL.e_step(&copies, &density, form).unwrap();
+            assert_all_close(weighted.weight(), plain.weight(), 1e-12);
+            assert_all_close(weighted.mean(), plain.mean(), 1e-12);
+            assert_all_close(weighted.scatter(), plain.scatter(), 1e-12);
+            assert_close(weighted.log_likelihood, plain.log_likelihood, 1e-12);
+            assert_close(weighted.entropy, plain.entropy, 1e-12);
+            assert_eq!(weighted.total_weight, plain.n_rows as f64);
+            assert_eq!(weighted.n_rows, rows.weight.iter().filter(|w| **w > 0.0).count() as u64);
+        }
+    }
+
+    #[test]
+    fn rows_of_no_weight_leave_nothing() {
+        let mut rows = sample(2000, 2, 4);
+        rows.weight.fill(0.0);
+        let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
+        let nothing = Pass::SEQUENTIAL.e_step(&rows, &density, Scatter::Full).unwrap();
+        assert_eq!(nothing, Statistics::new(3, 2, Scatter::Full));
+        // A row that weighs nothing may hold anything finite.
+        let mut some = sample(100, 2, 4);
+        let before = Pass::SEQUENTIAL.e_step(&some, &density, Scatter::Full).unwrap();
+        for (column, x) in some.columns.iter_mut().zip([1e300, -1e308]) {
+            column.push(x);
+        }
+        some.weight.push(0.0);
+        let after = Pass::SEQUENTIAL.e_step(&some, &density, Scatter::Full).unwrap();
+        assert_eq!(bytes(&before), bytes(&after));
+    }
+
+    #[test]
+    fn labels_give_the_moments_of_their_groups() {
+        let rows =
+            Sample { columns: vec![vec![1.0, 3.0, 10.0, 99.0, 14.0]], weight: vec![1.0, 3.0, 1.0, 5.0, 1.0] };
+        let component = [Some(0), Some(0), Some(2), None, Some(2)];
+        let labels = Labels { k: 3, component: &component };
+        let statistics = Pass::SEQUENTIAL.assigned(&rows, &labels, Scatter::Full).unwrap();
+        assert_eq!(statistics.weight(), [4.0, 0.0, 2.0]);
+        assert_eq!(statistics.mean(), [2.5, 0.0, 12.0]);
+        assert_eq!(statistics.scatter(), [3.0, 0.0, 8.0]);
+        assert_eq!((statistics.log_likelihood, statistics.entropy), (0.0, 0.0));
+    }
+
+    /// Rows that ask to stop when they are read past a point.
+    struct Stopping<'a>(&'a Sample, &'a AtomicBool, AtomicUsize);
+
+    impl Rows for Stopping<'_> {
+        fn n_rows(&self) -> usize {
+            self.0.n_rows()
+        }
+
+        fn d(&self) -> usize {
+            self.0.d()
+        }
+
+        fn read(&self, start: usize, block: &mut Block) {
+            self.0.read(start, block);
+            if self.2.fetch_add(1, Ordering::Relaxed) == 2 {
+                self.1.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pass_stops_when_asked() {
+        let sample = sample(100_000, 2, 3);
+        let density = model(CovarianceType::Full, 2, 2, 5).density().unwrap();
+        for execution in [Execution::Sequential, Execution::Parallel] {
+            let cancelled = AtomicBool::new(false);
+            let rows = Stopping(&sample, &cancelled, AtomicUsize::new(0));
+            let pass = Pass { execution, cancelled: &cancelled };
+            assert_eq!(pass.e_step(&rows, &density, Scatter::Full), Err(Error::Interrupted));
+            let read = rows.2.load(Ordering::Relaxed);
+            assert!(read >= 3 && read < 98, "{read} of 98 leaves");
+            let none = Labels { k: 2, component: &[None; 100_000] };
+            assert_eq!(pass.assigned(&sample, &none, Scatter::Full), Err(Error::Interrupted));
+        }
+    }
 }

@@ -89,7 +89,6 @@ mod tests {
     #[test]
     fn exponential_is_accurate_over_its_range() {
         let values: Vec<f64> = (0..400_000).map(|i| -707.99 + 0.003_5 * f64::from(i)).collect();
-        assert!(values.iter().all(|x| *x < 700.0 || *x > 0.0));
         let values: Vec<f64> = values.into_iter().filter(|x| *x <= 700.0).collect();
         assert!(largest_error(&values, |x| dispatch(Exp(x))) < 4e-16);
         let scalar = largest_error(&values, |x| Exp(x).with_simd(pulp::Scalar::new()));

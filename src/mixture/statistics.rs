@@ -251,7 +251,7 @@ impl WithSimd for Moments<'_> {
         let (d, stride, form) = (block.d(), block.stride(), statistics.form);
         let width = form.len(d);
         let mut scratch = std::mem::take(&mut block.scratch);
-        scratch.resize((d + 2) * stride, 0.0);
+        scratch.resize((1 + ROWS + d) * stride, 0.0);
         for c in 0..block.k() {
             let (weighted, rest) = scratch.split_at_mut(stride);
             let responsibilities = &block.responsibilities[c * stride..][..stride];
@@ -291,7 +291,7 @@ fn centred<S: Simd>(
     scratch: &mut [f64],
 ) -> bool {
     let stride = weighted.len();
-    let (product, differences) = scratch.split_at_mut(stride);
+    let (products, differences) = scratch.split_at_mut(ROWS * stride);
     let lanes = features.chunks_exact(stride);
     for ((x, m), out) in lanes.zip(mean.iter()).zip(differences.chunks_exact_mut(stride)) {
         for (out, x) in out.iter_mut().zip(x) {
@@ -299,15 +299,27 @@ fn centred<S: Simd>(
         }
     }
     let mut shift = Vec::with_capacity(mean.len());
-    for (i, row) in differences.chunks_exact(stride).enumerate() {
-        for ((p, w), x) in product.iter_mut().zip(weighted).zip(row) {
-            *p = w * x;
+    for (first, rows) in differences.chunks(ROWS * stride).enumerate() {
+        let first = first * ROWS;
+        let products = &mut products[..rows.len()];
+        for (product, row) in products.chunks_exact_mut(stride).zip(rows.chunks_exact(stride)) {
+            for ((p, w), x) in product.iter_mut().zip(weighted).zip(row) {
+                *p = w * x;
+            }
+            shift.push(sum::<S>(simd, product) / weight);
         }
-        shift.push(sum::<S>(simd, product) / weight);
-        let earlier = &differences[..(i + 1) * stride];
-        match form {
-            Scatter::Full => products::<S>(simd, product, earlier, &mut scatter[triangle(i)..][..=i]),
-            Scatter::Diagonal => products::<S>(simd, product, row, &mut scatter[i..=i]),
+        if form == Scatter::Full && rows.len() == ROWS * stride {
+            square_tiles::<S>(simd, products, differences, first, scatter);
+            continue;
+        }
+        for (i, (product, row)) in products.chunks_exact(stride).zip(rows.chunks_exact(stride)).enumerate() {
+            let i = first + i;
+            match form {
+                Scatter::Full => {
+                    row_tiles::<S>(simd, product, differences, &mut scatter[triangle(i)..][..=i])
+                }
+                Scatter::Diagonal => row_tiles::<S>(simd, product, row, &mut scatter[i..=i]),
+            }
         }
     }
     recentre(mean, scatter, &shift, weight, form)
@@ -334,25 +346,68 @@ fn recentre(mean: &mut [f64], scatter: &mut [f64], shift: &[f64], weight: f64, f
     accurate
 }
 
+/// Rows of the scatter that are computed together.
+const ROWS: usize = 4;
+
+/// Rows `first .. first + ROWS` of the scatter, in tiles of as many columns: a lane loaded serves `ROWS` products.
+#[inline(always)]
+fn square_tiles<S: Simd>(simd: S, products: &[f64], differences: &[f64], first: usize, scatter: &mut [f64]) {
+    let stride = products.len() / ROWS;
+    for (tile, columns) in differences.chunks_exact(ROWS * stride).take(first / ROWS + 1).enumerate() {
+        let sums = square_tile::<S>(simd, products, columns);
+        for (r, sums) in sums.iter().enumerate() {
+            let row = &mut scatter[triangle(first + r)..][..=first + r];
+            for (s, sum) in row[tile * ROWS..].iter_mut().zip(sums) {
+                *s = *sum;
+            }
+        }
+    }
+}
+
+/// `Σ a_r · b_c` for `ROWS` lanes `a` and `ROWS` lanes `b`.
+#[inline(always)]
+fn square_tile<S: Simd>(simd: S, a: &[f64], b: &[f64]) -> [[f64; ROWS]; ROWS] {
+    let stride = a.len() / ROWS;
+    let a: [&[S::f64s]; ROWS] = std::array::from_fn(|r| S::as_simd_f64s(&a[r * stride..][..stride]).0);
+    let b: [&[S::f64s]; ROWS] = std::array::from_fn(|c| S::as_simd_f64s(&b[c * stride..][..stride]).0);
+    let vectors = a[0].len();
+    let (a, b) = (a.map(|lane| &lane[..vectors]), b.map(|lane| &lane[..vectors]));
+    let mut sums = [[simd.splat_f64s(0.0); ROWS]; ROWS];
+    for v in 0..vectors {
+        for r in 0..ROWS {
+            for c in 0..ROWS {
+                sums[r][c] = simd.mul_add_e_f64s(a[r][v], b[c][v], sums[r][c]);
+            }
+        }
+    }
+    let mut out = [[0.0; ROWS]; ROWS];
+    for r in 0..ROWS {
+        for c in 0..ROWS {
+            out[r][c] = simd.reduce_sum_f64s(sums[r][c]);
+        }
+    }
+    out
+}
+
 /// `out[j] = Σ_rows a · b_j` for the lanes `b_j`, up to four of them at a time.
 #[inline(always)]
-fn products<S: Simd>(simd: S, a: &[f64], b: &[f64], out: &mut [f64]) {
+fn row_tiles<S: Simd>(simd: S, a: &[f64], b: &[f64], out: &mut [f64]) {
     let stride = a.len();
     let mut j = 0;
     while j + 4 <= out.len() {
-        tile::<S, 4>(simd, a, &b[j * stride..], &mut out[j..]);
+        row_tile::<S, 4>(simd, a, &b[j * stride..], &mut out[j..]);
         j += 4;
     }
     match out.len() - j {
-        3 => tile::<S, 3>(simd, a, &b[j * stride..], &mut out[j..]),
-        2 => tile::<S, 2>(simd, a, &b[j * stride..], &mut out[j..]),
-        1 => tile::<S, 1>(simd, a, &b[j * stride..], &mut out[j..]),
+        3 => row_tile::<S, 3>(simd, a, &b[j * stride..], &mut out[j..]),
+        2 => row_tile::<S, 2>(simd, a, &b[j * stride..], &mut out[j..]),
+        1 => row_tile::<S, 1>(simd, a, &b[j * stride..], &mut out[j..]),
         _ => {}
     }
 }
 
 #[inline(always)]
-fn tile<S: Simd, const C: usize>(simd: S, a: &[f64], b: &[f64], out: &mut [f64]) {
+fn row_tile<S: Simd, const C: usize>(simd: S, a: &[f64], b: &[f64], out: &mut [f64]) {
     let stride = a.len();
     let (a, _) = S::as_simd_f64s(a);
     let lanes: [&[S::f64s]; C] =
@@ -383,3 +438,6 @@ fn sum<S: Simd>(simd: S, lane: &[f64]) -> f64 {
     let [a, b, c, d] = sums;
     simd.reduce_sum_f64s(simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d)))
 }
+
+#[cfg(test)]
+mod tests;

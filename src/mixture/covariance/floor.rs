@@ -70,3 +70,108 @@ fn unit(statistics: &Statistics, j: usize) -> f64 {
         1.0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixture::covariance::CovarianceType;
+    use crate::mixture::pass::Pass;
+    use crate::mixture::rows::{Labels, Sample};
+    use crate::mixture::statistics::Scatter;
+    use crate::mixture::testing::{assert_close, sample};
+
+    fn moments(rows: &Sample, k: usize) -> Statistics {
+        let component: Vec<Option<u32>> = (0..rows.weight.len()).map(|i| Some((i % k) as u32)).collect();
+        let labels = Labels { k, component: &component };
+        Pass::SEQUENTIAL.assigned(rows, &labels, Scatter::Full).unwrap()
+    }
+
+    fn stretched(rows: &Sample, factors: &[f64]) -> Sample {
+        let stretch = |(column, f): (&Vec<f64>, &f64)| column.iter().map(|x| x * f).collect();
+        Sample { columns: rows.columns.iter().zip(factors).map(stretch).collect(), ..rows.clone() }
+    }
+
+    #[test]
+    fn the_units_are_the_variances_of_all_rows() {
+        let rows = sample(500, 2, 3);
+        let floor = Floor::new(&moments(&rows, 3), 0.1);
+        for (column, unit) in rows.columns.iter().zip(&floor.unit) {
+            let mean = column.iter().sum::<f64>() / 500.0;
+            let variance = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 500.0;
+            assert_close(*unit, variance, 1e-13);
+        }
+    }
+
+    #[test]
+    fn constant_features_have_a_unit_of_their_size() {
+        for (x, expected) in [(0.0, 1.0), (3.0, 9.0), (-1e-8, 1e-16), (0.1 + 1e8, 1e16)] {
+            let rows = Sample { columns: vec![vec![x; 300]], weight: vec![0.7; 300] };
+            let unit = Floor::new(&moments(&rows, 3), 0.1).unit[0];
+            assert!((unit / expected - 1.0).abs() < 1e-8, "{x}: {unit}");
+        }
+    }
+
+    #[test]
+    fn low_eigenvalues_are_raised_and_the_others_kept() {
+        // In units of D the matrix is [1 r; r 1] · v, of eigenvalues v(1 + r) along (1, 1) and v(1 − r) along (1, −1).
+        let (r, v, floor) = (0.999, 0.5, 0.01);
+        let floor = Floor { floor, unit: vec![4.0, 1e-6] };
+        let scale = [2.0, 1e-3];
+        let mut covariance: Vec<f64> =
+            (0..4).map(|e| scale[e / 2] * scale[e % 2] * v * if e % 3 == 0 { 1.0 } else { r }).collect();
+        floor.clip_matrix(&mut covariance);
+        let inside = |e: usize| covariance[e] / scale[e / 2] / scale[e % 2];
+        assert_eq!(covariance[1], covariance[2]);
+        assert_close(inside(0), inside(3), 1e-14);
+        assert_close(inside(0) + inside(1), v * (1.0 + r), 1e-14);
+        assert_close(inside(0) - inside(1), 0.01, 1e-14);
+    }
+
+    #[test]
+    fn what_lies_above_is_untouched() {
+        let statistics = moments(&sample(300, 3, 5), 2);
+        for kind in CovarianceType::ALL {
+            let free = kind.maximize(&statistics, 0.0).unwrap();
+            assert_eq!(free, kind.maximize(&statistics, 1e-6).unwrap());
+            assert_ne!(free, kind.maximize(&statistics, 0.9).unwrap());
+        }
+    }
+
+    #[test]
+    fn diagonals_are_clipped_each_in_its_unit() {
+        let floor = Floor { floor: 0.25, unit: vec![4.0, 1.0, 0.125] };
+        let mut variances = [0.5, 0.5, 0.03];
+        floor.clip_diagonal(&mut variances);
+        assert_eq!(variances, [1.0, 0.5, 0.031_25]);
+        assert_eq!((floor.clip_variance(0.5), floor.clip_variance(2.0)), (1.0, 2.0));
+    }
+
+    #[test]
+    fn the_floor_follows_the_units_of_the_features() {
+        let mut rows = sample(240, 3, 5);
+        // Collinear within components, and nearly constant there.
+        rows.columns[1] = rows.columns[0].iter().map(|x| 2.0 * x + 1.0).collect();
+        rows.columns[2] = (0..240).map(|i| f64::from(i % 2)).collect();
+        let factors = [2f64.powi(27), 2f64.powi(-27), 2f64.powi(10)];
+        let (plain, other) = (moments(&rows, 2), moments(&stretched(&rows, &factors), 2));
+        for kind in [CovarianceType::Full, CovarianceType::Tied, CovarianceType::Diag] {
+            let (a, b) = (kind.maximize(&plain, 1e-3).unwrap(), kind.maximize(&other, 1e-3).unwrap());
+            assert_ne!(a, kind.maximize(&plain, 0.0).unwrap());
+            let square = a.dim().1 == 3;
+            for ((c, i, j), x) in a.indexed_iter() {
+                let row = if square { i } else { j };
+                assert_close(*x, b[[c, i, j]] / factors[row] / factors[j], 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_floor_nothing_is_clipped() {
+        let floor = Floor { floor: 0.0, unit: vec![1.0, 1.0] };
+        let (mut matrix, mut variances) = ([1.0, 1.0, 1.0, 1.0], [0.0, 2.0]);
+        floor.clip_matrix(&mut matrix);
+        floor.clip_diagonal(&mut variances);
+        assert_eq!((matrix, variances), ([1.0; 4], [0.0, 2.0]));
+        assert_eq!(floor.clip_variance(0.0), 0.0);
+    }
+}

@@ -146,3 +146,137 @@ fn shaped(structure: &dyn Structure, statistics: &Statistics, values: Vec<f64>) 
     }
     array
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixture::linalg::{precision_factor, triangle};
+    use crate::mixture::model::Model;
+    use crate::mixture::pass::Pass;
+    use crate::mixture::testing::{assert_close, model, names, sample, whole_weights};
+
+    const D: usize = 3;
+
+    fn statistics(form: Scatter) -> Statistics {
+        let density = model(CovarianceType::Full, 3, D, 8).density().unwrap();
+        Pass::SEQUENTIAL.e_step(&whole_weights(sample(300, D, 7)), &density, form).unwrap()
+    }
+
+    /// The same statistics, component 1 without a row.
+    fn without_second(s: &Statistics) -> Statistics {
+        let (mut weight, mut mean, mut scatter) =
+            (s.weight().to_vec(), s.mean().to_vec(), s.scatter().to_vec());
+        weight[1] = 0.0;
+        mean[D..2 * D].fill(0.0);
+        let width = s.scatter_form().len(D);
+        scatter[width..2 * width].fill(0.0);
+        Statistics::from_parts((3, D, s.scatter_form()), weight, mean, scatter).unwrap()
+    }
+
+    #[test]
+    fn each_structure_is_its_formula() {
+        let whole = statistics(Scatter::Full);
+        for s in [&whole, &without_second(&whole)] {
+            let total: f64 = s.weight().iter().sum();
+            let pooled = |i, j| (0..3).map(|c| s.scatter_entry(c, i, j)).sum::<f64>() / total;
+            let own = |c: usize, i, j| match s.weight()[c] {
+                0.0 => pooled(i, j),
+                w => s.scatter_entry(c, i, j) / w,
+            };
+            let [full, tied, diag, spherical] = CovarianceType::ALL.map(|t| t.maximize(s, 0.0).unwrap());
+            assert_eq!((full.dim(), tied.dim()), ((3, D, D), (1, D, D)));
+            assert_eq!((diag.dim(), spherical.dim()), ((3, 1, D), (3, 1, 1)));
+            for c in 0..3 {
+                let trace: f64 = (0..D).map(|j| own(c, j, j)).sum();
+                assert_close(spherical[[c, 0, 0]], trace / D as f64, 1e-14);
+                for i in 0..D {
+                    assert_close(diag[[c, 0, i]], own(c, i, i), 1e-14);
+                    for j in 0..D {
+                        assert_close(full[[c, i, j]], own(c, i, j), 1e-14);
+                        assert_close(tied[[0, i, j]], pooled(i, j), 1e-14);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `−½ Σ_c W_c (ln det Σ_c + tr(Σ_c⁻¹ S_c / W_c))`.
+    fn objective(kind: CovarianceType, covariances: &Array3<f64>, s: &Statistics) -> f64 {
+        let means = ndarray::Array2::zeros((3, D));
+        let weights = ndarray::Array1::from_elem(3, 1.0 / 3.0);
+        let model = Model::new(names(D), kind, weights, means, covariances.clone()).unwrap();
+        let full = model.full_covariances();
+        let component = |c: usize| {
+            let entries: Vec<f64> = full.index_axis(ndarray::Axis(0), c).iter().copied().collect();
+            let (a, log_det) = precision_factor(&entries, D).unwrap();
+            let mut trace = 0.0;
+            for row in 0..D {
+                for (i, j) in (0..=row).flat_map(|i| (0..=row).map(move |j| (i, j))) {
+                    trace += a[triangle(row) + i] * s.scatter_entry(c, i, j) * a[triangle(row) + j];
+                }
+            }
+            s.weight()[c] * log_det - 0.5 * trace
+        };
+        (0..3).map(component).sum()
+    }
+
+    #[test]
+    fn no_neighbour_of_the_same_structure_is_better() {
+        let s = statistics(Scatter::Full);
+        for kind in CovarianceType::ALL {
+            let best = kind.maximize(&s, 0.0).unwrap();
+            let value = objective(kind, &best, &s);
+            for (c, i, j) in ndarray::indices(best.dim()) {
+                for step in [-1e-4, 1e-4] {
+                    let mut other = best.clone();
+                    other[[c, i, j]] += step;
+                    if best.dim().1 == D && i != j {
+                        other[[c, j, i]] += step;
+                    }
+                    assert!(objective(kind, &other, &s) < value, "{kind:?} {c} {i} {j} {step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn diagonal_statistics_serve_diagonal_structures_only() {
+        let (whole, diagonal) = (statistics(Scatter::Full), statistics(Scatter::Diagonal));
+        for kind in CovarianceType::ALL {
+            let result = kind.maximize(&diagonal, 1e-6);
+            match kind.structure().scatter() {
+                Scatter::Diagonal => {
+                    for (a, b) in result.unwrap().iter().zip(&kind.maximize(&whole, 1e-6).unwrap()) {
+                        assert_close(*a, *b, 1e-13);
+                    }
+                }
+                Scatter::Full => {
+                    let covariance_type = kind.structure().name();
+                    assert_eq!(result, Err(Error::DiagonalScatter { covariance_type }));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_are_counted() {
+        let count = |kind| model(kind, 2, 5, 1).n_parameters();
+        assert_eq!(CovarianceType::ALL.map(count), [41, 26, 21, 13]);
+        let count = |kind| model(kind, 1, 1, 1).n_parameters();
+        assert_eq!(CovarianceType::ALL.map(count), [2; 4]);
+    }
+
+    #[test]
+    fn names_are_parsed() {
+        for kind in CovarianceType::ALL {
+            assert_eq!(CovarianceType::parse(kind.structure().name()), Ok(kind));
+            let json = serde_json::to_string(&kind).unwrap();
+            assert_eq!(json, format!("{:?}", kind.structure().name()));
+        }
+        for wrong in ["", "Full", "vvv", "full "] {
+            let message = CovarianceType::parse(wrong).unwrap_err().to_string();
+            assert!(message.contains("\"full\", \"tied\", \"diag\", \"spherical\""), "{message}");
+            assert!(message.ends_with(&format!("got {wrong:?}")), "{message}");
+        }
+    }
+}

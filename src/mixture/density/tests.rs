@@ -1,0 +1,196 @@
+use ndarray::{Array1, Array2, Array3};
+
+use super::*;
+use crate::mixture::covariance::CovarianceType;
+use crate::mixture::rows::Sample;
+use crate::mixture::testing::{assert_all_close, assert_close, loaded, model, names, sample, Level};
+
+/// `ln w N(x; μ, Σ)` by Gaussian elimination on `[Σ | x − μ]`.
+fn log_normal(weight: f64, mean: &[f64], covariance: &Array2<f64>, x: &[f64]) -> f64 {
+    let d = x.len();
+    let difference: Vec<f64> = x.iter().zip(mean).map(|(x, m)| x - m).collect();
+    let (mut a, mut y) = (covariance.clone(), difference.clone());
+    let mut log_det = 0.0;
+    for i in 0..d {
+        log_det += a[[i, i]].ln();
+        for r in i + 1..d {
+            let f = a[[r, i]] / a[[i, i]];
+            y[r] -= f * y[i];
+            for j in i..d {
+                a[[r, j]] -= f * a[[i, j]];
+            }
+        }
+    }
+    for i in (0..d).rev() {
+        let known: f64 = (i + 1..d).map(|j| a[[i, j]] * y[j]).sum();
+        y[i] = (y[i] - known) / a[[i, i]];
+    }
+    let distance: f64 = y.iter().zip(&difference).map(|(y, x)| y * x).sum();
+    weight.ln() - 0.5 * (d as f64 * (2.0 * std::f64::consts::PI).ln() + log_det + distance)
+}
+
+fn naive_joint(model: &Model, x: &[f64]) -> Vec<f64> {
+    let covariances = model.full_covariances();
+    let component = |(c, covariance): (usize, ndarray::ArrayView2<f64>)| {
+        log_normal(model.weights()[c], &model.means().row(c).to_vec(), &covariance.to_owned(), x)
+    };
+    covariances.outer_iter().enumerate().map(component).collect()
+}
+
+fn row(sample: &Sample, i: usize) -> Vec<f64> {
+    sample.columns.iter().map(|column| column[i]).collect()
+}
+
+fn lanes(block: &Block, i: usize) -> Vec<f64> {
+    (0..block.k()).map(|c| block.component(c)[i]).collect()
+}
+
+#[test]
+fn the_e_step_is_the_formula() {
+    for kind in CovarianceType::ALL {
+        for (d, k) in [1, 2, 3, 7, 30].into_iter().flat_map(|d| [1, 2, 20].map(|k| (d, k))) {
+            let (model, rows) = (model(kind, k, d, 3), sample(37, d, 5));
+            let density = model.density().unwrap();
+            let (mut joint, mut posterior, mut log_posterior) =
+                (loaded(&rows, k), loaded(&rows, k), loaded(&rows, k));
+            density.log_joint(&mut joint);
+            density.responsibilities(&mut posterior);
+            density.log_responsibilities(&mut log_posterior);
+            for i in 0..37 {
+                let expected = naive_joint(&model, &row(&rows, i));
+                assert_all_close(&lanes(&joint, i), &expected, 1e-12);
+                let largest = expected.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                let log_density = largest + expected.iter().map(|j| (j - largest).exp()).sum::<f64>().ln();
+                assert_close(posterior.log_density()[i], log_density, 1e-12);
+                assert_close(log_posterior.log_density()[i], log_density, 1e-12);
+                let logs: Vec<f64> = expected.iter().map(|j| j - log_density).collect();
+                let r: Vec<f64> = logs.iter().map(|l| l.exp()).collect();
+                assert_all_close(&lanes(&log_posterior, i), &logs, 1e-12);
+                assert_all_close(&lanes(&posterior, i), &r, 1e-11);
+                assert_close(lanes(&posterior, i).iter().sum(), 1.0, 1e-14);
+                let entropy = -r.iter().zip(&logs).map(|(r, l)| r * l).sum::<f64>();
+                assert_close(posterior.entropy[i], entropy, 1e-11);
+            }
+        }
+    }
+}
+
+#[test]
+fn far_points_keep_their_density_and_belong_to_one_component() {
+    for kind in CovarianceType::ALL {
+        let model = model(kind, 3, 4, 1);
+        let rows = Sample { columns: vec![vec![1e6, -3e6]; 4], weight: vec![1.0; 2] };
+        let mut block = loaded(&rows, 3);
+        model.density().unwrap().responsibilities(&mut block);
+        for i in 0..2 {
+            let joint = naive_joint(&model, &row(&rows, i));
+            let largest = joint.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            assert_close(block.log_density()[i], largest, 1e-12);
+            let r: Vec<f64> = joint.iter().map(|j| f64::from(*j == largest)).collect();
+            assert_eq!(lanes(&block, i), r);
+            assert_eq!(block.entropy[i], 0.0);
+        }
+    }
+}
+
+fn weightless_second(kind: CovarianceType) -> Model {
+    let model = model(kind, 3, 2, 2);
+    let weights = Array1::from_vec(vec![0.25, 0.0, 0.75]);
+    Model::new(names(2), kind, weights, model.means().clone(), model.covariances().clone()).unwrap()
+}
+
+#[test]
+fn a_component_of_weight_zero_has_no_say_however_far_the_row() {
+    let values = vec![0.0, 1.0, 1e10, 1e150, 1e200, -1e308, f64::MAX];
+    let n = values.len();
+    for kind in CovarianceType::ALL {
+        let rows = Sample { columns: vec![values.clone(), values.clone()], weight: vec![1.0; n] };
+        let density = weightless_second(kind).density().unwrap();
+        for level in Level::all() {
+            let mut block = loaded(&rows, 3);
+            level.run(LogJoint { density: &density, block: &mut block });
+            assert!(block.component(1).iter().all(|j| *j == f64::NEG_INFINITY));
+            level.run(Normalise { block: &mut block });
+            for i in 0..n {
+                let r = lanes(&block, i);
+                assert_eq!(r[1], 0.0, "{kind:?} {}", values[i]);
+                assert_close(r[0] + r[2], 1.0, 1e-15);
+                assert!(block.log_density()[i].is_finite() && block.entropy[i].is_finite());
+                assert!(block.entropy[i] >= -1e-15);
+            }
+        }
+        let mut block = loaded(&rows, 3);
+        density.log_responsibilities(&mut block);
+        assert!(block.component(1).iter().all(|l| *l == f64::NEG_INFINITY));
+        assert!(block.component(0).iter().chain(block.component(2)).all(|l| *l <= 0.0));
+    }
+}
+
+#[test]
+fn opposite_overflows_are_no_nan() {
+    let full = ndarray::array![[[1.0, -0.9], [-0.9, 1.0]]];
+    let wide = Array3::from_elem((1, 1, 1), 1e-300);
+    for (kind, covariances) in [(CovarianceType::Full, full), (CovarianceType::Spherical, wide)] {
+        let means = Array2::from_elem((1, 2), -1e308);
+        let model = Model::new(names(2), kind, Array1::ones(1), means, covariances).unwrap();
+        let rows = Sample { columns: vec![vec![1e308], vec![1e308]], weight: vec![1.0] };
+        for level in Level::all() {
+            let (density, mut block) = (model.density().unwrap(), loaded(&rows, 1));
+            level.run(LogJoint { density: &density, block: &mut block });
+            level.run(Normalise { block: &mut block });
+            assert_eq!((block.log_density()[0], block.component(0)[0]), (LOWEST, 1.0));
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_agree() {
+    for (kind, (d, k)) in CovarianceType::ALL.into_iter().zip([(7, 5), (30, 3), (5, 20), (2, 2)]) {
+        let (density, rows) = (model(kind, k, d, 11).density().unwrap(), sample(65, d, 12));
+        let run = |level: &Level| {
+            let mut block = loaded(&rows, k);
+            level.run(LogJoint { density: &density, block: &mut block });
+            let joint = block.responsibilities.clone();
+            level.run(Normalise { block: &mut block });
+            (joint, block.responsibilities, block.log_density, block.entropy)
+        };
+        let scalar = run(&Level::Scalar);
+        for level in Level::all() {
+            let other = run(&level);
+            assert_all_close(&other.0, &scalar.0, 1e-13);
+            assert_all_close(&other.1, &scalar.1, 1e-12);
+            assert_all_close(&other.2, &scalar.2, 1e-13);
+            assert_all_close(&other.3, &scalar.3, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn a_used_block_is_as_good_as_a_new_one() {
+    let density = model(CovarianceType::Full, 4, 3, 7).density().unwrap();
+    let (long, short) = (sample(100, 3, 1), sample(33, 3, 2));
+    let mut fresh = loaded(&short, 4);
+    density.responsibilities(&mut fresh);
+    let mut used = loaded(&long, 4);
+    density.responsibilities(&mut used);
+    used.load(&short, 0, 33, 4);
+    density.responsibilities(&mut used);
+    for c in 0..4 {
+        assert_eq!(used.component(c), fresh.component(c));
+    }
+    assert_eq!(used.log_density(), fresh.log_density());
+    assert!(used.weight()[33..].iter().all(|w| *w == 0.0));
+}
+
+#[test]
+fn a_singular_covariance_is_named() {
+    let covariances = ndarray::array![[[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]]];
+    let means = Array2::zeros((2, 2));
+    let model = Model::new(names(2), CovarianceType::Full, Array1::from_elem(2, 0.5), means, covariances);
+    let expected = Error::NotPositiveDefinite { component: 1, feature: "x1".into() };
+    assert_eq!(model.unwrap().density().unwrap_err(), expected);
+    let zero = Array3::from_shape_vec((1, 1, 2), vec![1.0, 0.0]).unwrap();
+    let model = Model::new(names(2), CovarianceType::Diag, Array1::ones(1), Array2::zeros((1, 2)), zero);
+    let expected = Error::NotPositiveDefinite { component: 0, feature: "x1".into() };
+    assert_eq!(model.unwrap().density().unwrap_err(), expected);
+}

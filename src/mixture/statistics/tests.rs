@@ -1,0 +1,256 @@
+use super::*;
+use crate::mixture::covariance::CovarianceType;
+use crate::mixture::rows::Sample;
+use crate::mixture::testing::{
+    assert_all_close, assert_close, bits, loaded, model, sample, whole_weights, Level,
+};
+
+/// An E-step's block over rows some of which weigh nothing.
+fn block(sample: &Sample, k: usize) -> Block {
+    let mut block = loaded(sample, k);
+    let density = model(CovarianceType::Full, k, sample.columns.len(), 4).density().unwrap();
+    density.responsibilities(&mut block);
+    block
+}
+
+/// Weights, means and whole scatter of a block by two plain passes over its rows.
+fn two_passes(block: &Block) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let d = block.d();
+    let (mut weight, mut mean, mut scatter) = (vec![], vec![], vec![]);
+    for c in 0..block.k() {
+        let share = |i: usize| block.weight()[i] * block.component(c)[i];
+        let total: f64 = (0..block.len()).map(share).sum();
+        let mean_of = |j: usize| {
+            let x = block.feature(j);
+            let rough = (0..block.len()).map(|i| share(i) * x[i]).sum::<f64>() / total;
+            rough + (0..block.len()).map(|i| share(i) * (x[i] - rough)).sum::<f64>() / total
+        };
+        let m: Vec<f64> = (0..d).map(mean_of).collect();
+        for i in 0..d {
+            for j in 0..=i {
+                let (x, y) = (block.feature(i), block.feature(j));
+                let product = |r: usize| share(r) * (x[r] - m[i]) * (y[r] - m[j]);
+                scatter.push((0..block.len()).map(product).sum::<f64>());
+            }
+        }
+        weight.push(total);
+        mean.extend(m);
+    }
+    (weight, mean, scatter)
+}
+
+/// Compares means in units of deviations, scatter in units of those of its diagonal.
+#[track_caller]
+fn assert_moments(
+    statistics: &Statistics,
+    (weight, mean, scatter): &(Vec<f64>, Vec<f64>, Vec<f64>),
+    tol: f64,
+) {
+    let d = statistics.d();
+    assert_all_close(statistics.weight(), weight, 1e-13);
+    for (c, w) in weight.iter().enumerate() {
+        let own = |i: usize, j: usize| scatter[c * triangle(d) + triangle(i) + j];
+        for i in 0..d {
+            let deviation = (own(i, i) / w).sqrt();
+            let (a, b) = (statistics.mean()[c * d + i], mean[c * d + i]);
+            assert!((a - b).abs() <= tol * deviation + 2.0 * f64::EPSILON * b.abs(), "{c} {i}: {a} {b}");
+            for j in 0..=i {
+                let full = statistics.scatter_form() == Scatter::Full;
+                let expected = if full || i == j { own(i, j) } else { 0.0 };
+                let got = statistics.scatter_entry(c, i, j);
+                let unit = (own(i, i) * own(j, j)).sqrt();
+                assert!((got - expected).abs() <= tol * unit, "{c} {i} {j}: {got} {expected}");
+                assert_eq!(got, statistics.scatter_entry(c, j, i));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_block_gives_what_two_passes_give() {
+    for d in [1, 2, 3, 4, 5, 6, 7, 8, 30] {
+        for n in [5, 31, 32, 33, 96] {
+            let mut block = block(&whole_weights(sample(n, d, 9)), 3);
+            let about = model(CovarianceType::Full, 3, d, 4).density().unwrap().means().to_vec();
+            let expected = two_passes(&block);
+            for form in [Scatter::Full, Scatter::Diagonal] {
+                let statistics = Statistics::of_block(&mut block, &about, form);
+                assert_eq!((statistics.k(), statistics.d(), statistics.scatter_form()), (3, d, form));
+                assert_moments(&statistics, &expected, 1e-12);
+                let sum = |of: &[f64]| (0..n).map(|i| block.weight()[i] * of[i]).sum::<f64>();
+                assert_close(statistics.log_likelihood, sum(&block.log_density), 1e-13);
+                assert_close(statistics.entropy, sum(&block.entropy), 1e-13);
+                assert_close(statistics.total_weight, block.weight().iter().sum(), 0.0);
+                assert_eq!(statistics.n_rows, block.weight().iter().filter(|w| **w > 0.0).count() as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_guess_of_the_means_costs_nothing() {
+    let d = 5;
+    let mut block = block(&sample(90, d, 6), 3);
+    let expected = two_passes(&block);
+    for distance in [1e2, -1e5, 1e8, -1e10] {
+        for form in [Scatter::Full, Scatter::Diagonal] {
+            let about = vec![distance; 3 * d];
+            assert_moments(&Statistics::of_block(&mut block, &about, form), &expected, 1e-12);
+            // Only one feature is far off.
+            let about: Vec<f64> = (0..3 * d).map(|e| if e % d == 3 { distance } else { 0.0 }).collect();
+            assert_moments(&Statistics::of_block(&mut block, &about, form), &expected, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn rows_far_from_zero_keep_their_scatter() {
+    let near = sample(64, 3, 2);
+    let move_away = |column: &Vec<f64>| column.iter().map(|x| (x * 1024.0).round() / 1024.0 + 1e8).collect();
+    let far = Sample { columns: near.columns.iter().map(move_away).collect(), weight: near.weight };
+    let mut block = loaded(&far, 1);
+    block.components_mut().fill(1.0);
+    let expected = two_passes(&block);
+    for about in [0.0, 1e8, 2e8] {
+        assert_moments(&Statistics::of_block(&mut block, &[about; 3], Scatter::Full), &expected, 1e-10);
+    }
+}
+
+#[test]
+fn constant_rows_scatter_nothing() {
+    let rows = Sample { columns: vec![vec![0.1; 50], vec![-7e5; 50]], weight: vec![0.3; 50] };
+    let mut block = loaded(&rows, 1);
+    block.components_mut().fill(1.0);
+    for about in [[0.1, -7e5], [0.0, 0.0], [1e7, -1e12]] {
+        let statistics = Statistics::of_block(&mut block, &about, Scatter::Full);
+        for (j, x) in [0.1_f64, -7e5].into_iter().enumerate() {
+            assert!((statistics.mean()[j] - x).abs() <= 2.0 * f64::EPSILON * x.abs());
+            let scatter = statistics.scatter_entry(0, j, j);
+            assert!((0.0..=15.0 * (4.0 * f64::EPSILON * x).powi(2)).contains(&scatter), "{scatter}");
+        }
+    }
+}
+
+#[test]
+fn instruction_sets_agree() {
+    for (d, form) in [(7, Scatter::Full), (6, Scatter::Full), (9, Scatter::Diagonal), (1, Scatter::Full)] {
+        let mut block = block(&whole_weights(sample(70, d, 1)), 3);
+        let about = vec![0.5; 3 * d];
+        let mut run = |level: &Level| {
+            let mut statistics = Statistics::new(3, d, form);
+            level.run(Moments { block: &mut block, about: &about, statistics: &mut statistics });
+            statistics
+        };
+        let scalar = run(&Level::Scalar);
+        for level in Level::all() {
+            let other = run(&level);
+            assert_all_close(other.weight(), scalar.weight(), 1e-13);
+            assert_all_close(other.mean(), scalar.mean(), 1e-13);
+            assert_all_close(other.scatter(), scalar.scatter(), 1e-13);
+        }
+    }
+}
+
+fn part(rows: &Sample, range: std::ops::Range<usize>, form: Scatter) -> Statistics {
+    let cut = |values: &Vec<f64>| values[range.clone()].to_vec();
+    let part = Sample { columns: rows.columns.iter().map(cut).collect(), weight: cut(&rows.weight) };
+    let about = vec![0.0; 3 * part.columns.len()];
+    Statistics::of_block(&mut block(&part, 3), &about, form)
+}
+
+#[test]
+fn merged_parts_are_the_whole_in_any_order() {
+    for (d, form) in [(1, Scatter::Full), (4, Scatter::Full), (4, Scatter::Diagonal)] {
+        let rows = whole_weights(sample(200, d, 13));
+        let expected = two_passes(&block(&rows, 3));
+        let whole = part(&rows, 0..200, form);
+        for cuts in [[0, 3, 100, 200], [0, 1, 2, 200], [0, 67, 133, 200]] {
+            let parts: Vec<Statistics> = cuts.windows(2).map(|w| part(&rows, w[0]..w[1], form)).collect();
+            for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+                let mut sum = Statistics::new(3, d, form);
+                for i in order {
+                    sum.merge(&parts[i]);
+                }
+                assert_moments(&sum, &expected, 1e-12);
+                assert_close(sum.log_likelihood, whole.log_likelihood, 1e-13);
+                assert_close(sum.entropy, whole.entropy, 1e-13);
+                assert_eq!((sum.n_rows, sum.total_weight), (whole.n_rows, whole.total_weight));
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_far_apart_merge_by_the_formula() {
+    let at =
+        |w, m: f64| Statistics::from_parts((1, 2, Scatter::Full), vec![w], vec![m, -m], vec![2.0, 0.5, 3.0]);
+    let mut sum = at(1.0, 0.0).unwrap();
+    sum.merge(&at(3.0, 8.0).unwrap());
+    assert_eq!(sum.weight(), [4.0]);
+    assert_eq!(sum.mean(), [6.0, -6.0]);
+    // W_a W_b / W δδᵀ = 3/4 · 64 · [1, −1, 1]
+    assert_eq!(sum.scatter(), [4.0 + 48.0, 1.0 - 48.0, 6.0 + 48.0]);
+}
+
+#[test]
+fn merging_nothing_changes_no_bit() {
+    for form in [Scatter::Full, Scatter::Diagonal] {
+        let some = part(&sample(50, 3, 8), 0..50, form);
+        let mut left = some.clone();
+        left.merge(&Statistics::new(3, 3, form));
+        let mut right = Statistics::new(3, 3, form);
+        right.merge(&some);
+        for merged in [&left, &right] {
+            assert_eq!(merged, &some);
+            assert_eq!(bits(merged.mean()), bits(some.mean()));
+        }
+    }
+}
+
+#[test]
+fn only_equal_shapes_merge() {
+    let one = Statistics::new(2, 3, Scatter::Full);
+    assert!(one.check_mergeable(&one).is_ok());
+    for (k, d, form) in [(3, 3, Scatter::Full), (2, 2, Scatter::Full), (2, 3, Scatter::Diagonal)] {
+        let error = one.check_mergeable(&Statistics::new(k, d, form)).unwrap_err();
+        assert!(error.to_string().contains(&format!("k=2, d=3, Full scatter and k={k}, d={d}, {form:?}")));
+    }
+}
+
+#[test]
+fn parts_are_checked() {
+    let full = |weight: &[f64], mean: &[f64], scatter: &[f64]| {
+        let parts = (weight.to_vec(), mean.to_vec(), scatter.to_vec());
+        Statistics::from_parts((2, 2, Scatter::Full), parts.0, parts.1, parts.2)
+    };
+    let (w, m, s) = ([1.0, 0.0], [1.0, 2.0, 3.0, 4.0], [1.0, 0.5, 1.0, 2.0, 0.0, 2.0]);
+    assert_eq!(full(&w, &m, &s).unwrap().scatter_entry(1, 0, 0), 2.0);
+    for wrong in [full(&w[..1], &m, &s), full(&w, &m[..3], &s), full(&w, &m, &s[..4])] {
+        assert!(matches!(wrong, Err(Error::Shape { .. })));
+    }
+    let not_finite = |result: Result<Statistics>, expected: &str| match result {
+        Err(Error::NotFinite { name, component, value }) => {
+            assert_eq!((name, component, value.is_finite()), (expected, 1, false));
+        }
+        other => panic!("{other:?}"),
+    };
+    not_finite(full(&[1.0, f64::NAN], &m, &s), "weight");
+    not_finite(full(&w, &[1.0, 2.0, f64::INFINITY, 4.0], &s), "mean");
+    not_finite(full(&w, &m, &[1.0, 0.5, 1.0, f64::NEG_INFINITY, 0.0, 2.0]), "scatter");
+    let negative = full(&[1.0, -0.5], &m, &s);
+    assert_eq!(negative, Err(Error::NegativeWeight { component: 1, value: -0.5 }));
+}
+
+#[test]
+fn entries_of_the_scatter_are_where_they_belong() {
+    let packed: Vec<f64> = (0..12).map(f64::from).collect();
+    let full = Statistics::from_parts((2, 3, Scatter::Full), vec![1.0; 2], vec![0.0; 6], packed).unwrap();
+    let second = [[6.0, 7.0, 9.0], [7.0, 8.0, 10.0], [9.0, 10.0, 11.0]];
+    let packed: Vec<f64> = (0..6).map(f64::from).collect();
+    let diagonal =
+        Statistics::from_parts((2, 3, Scatter::Diagonal), vec![1.0; 2], vec![0.0; 6], packed).unwrap();
+    for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
+        assert_eq!(full.scatter_entry(1, i, j), second[i][j]);
+        assert_eq!(diagonal.scatter_entry(1, i, j), if i == j { 3.0 + i as f64 } else { 0.0 });
+    }
+}
