@@ -33,7 +33,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Rows of a leaf: a power of two, so that features and responsibilities stay near 256 kB.
 pub fn leaf_rows(d: usize, k: usize) -> usize {
-    let fitting = (131_072 / (d + k).max(1)).clamp(64, 1024);
+    let fitting = (32_768 / (d + k).max(1)).clamp(64, 1024);
     1 << fitting.ilog2()
 }
 
@@ -165,11 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_powers_of_two_that_fit() {
-        for (d, k, rows) in [(1, 1, 1024), (2, 30, 1024), (20, 20, 512), (300, 2, 64), (5000, 5000, 64)] {
-            assert_eq!(leaf_rows(d, k), rows);
+    fn leaves_are_powers_of_two_and_shrink_with_the_width() {
+        let mut before = leaf_rows(0, 0);
+        assert_eq!(before, 1024);
+        for width in 1..5000 {
+            let rows = leaf_rows(width / 3, width - width / 3);
+            assert!(rows.is_power_of_two() && (64..=before).contains(&rows), "{width}: {rows}");
+            assert_eq!(rows, leaf_rows(width, 0));
+            before = rows;
         }
-        assert_eq!(leaf_rows(0, 0), 1024);
+        assert_eq!(before, 64);
     }
 
     #[test]
