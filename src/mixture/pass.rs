@@ -31,9 +31,9 @@ pub struct Pass<'a> {
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// Rows of a leaf: a power of two, so that features and responsibilities stay near 256 kB.
+/// Rows of a leaf: a power of two, so that features and responsibilities stay near 512 kB.
 pub fn leaf_rows(d: usize, k: usize) -> usize {
-    let fitting = (32_768 / (d + k).max(1)).clamp(64, 1024);
+    let fitting = (65_536 / (d + k).max(1)).clamp(64, 1024);
     1 << fitting.ilog2()
 }
 
