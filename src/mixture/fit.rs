@@ -194,7 +194,7 @@ impl Em {
         let tol = self.options.tol;
         if rise < -rounding {
             Some(Outcome::Stalled)
-        } else if rise < tol && (rise <= rounding || self.rise_before().is_some_and(|r| rise < r)) {
+        } else if rise.max(0.0) < tol && (rise <= rounding || self.rise_before().is_some_and(|r| rise < r)) {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)

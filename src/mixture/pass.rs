@@ -292,8 +292,8 @@ mod tests {
             let pass = Pass { execution, cancelled: &cancelled };
             assert_eq!(pass.e_step(&rows, &density, Scatter::Full), Err(Error::Interrupted));
             let read = rows.2.load(Ordering::Relaxed);
-            assert!(read >= 3 && read < 98, "{read} of 98 leaves");
-            let none = Labels { k: 2, component: &[None; 100_000] };
+            assert!((3..98).contains(&read), "{read} of 98 leaves");
+            let none = Labels { k: 2, component: &vec![None; 100_000] };
             assert_eq!(pass.assigned(&sample, &none, Scatter::Full), Err(Error::Interrupted));
         }
     }

@@ -111,9 +111,9 @@ fn a_component_of_weight_zero_has_no_say_however_far_the_row() {
             level.run(LogJoint { density: &density, block: &mut block });
             assert!(block.component(1).iter().all(|j| *j == f64::NEG_INFINITY));
             level.run(Normalise { block: &mut block });
-            for i in 0..n {
+            for (i, x) in values.iter().enumerate() {
                 let r = lanes(&block, i);
-                assert_eq!(r[1], 0.0, "{kind:?} {}", values[i]);
+                assert_eq!(r[1], 0.0, "{kind:?} {x}");
                 assert_close(r[0] + r[2], 1.0, 1e-15);
                 assert!(block.log_density()[i].is_finite() && block.entropy[i].is_finite());
                 assert!(block.entropy[i] >= -1e-15);

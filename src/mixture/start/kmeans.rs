@@ -132,3 +132,108 @@ fn draw(masses: &[f64], rng: &mut ChaCha8Rng) -> usize {
     }
     last
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mixture::testing::{rng, sample};
+
+    fn rows(columns: &[&[f64]]) -> Sample {
+        let weight = vec![1.0; columns[0].len()];
+        Sample { columns: columns.iter().map(|c| c.to_vec()).collect(), weight }
+    }
+
+    fn corners() -> Sample {
+        let (x, y) = ((0..100).map(|i| f64::from(i % 2)), (0..100).map(|i| f64::from(i / 2 % 2)));
+        Sample { columns: vec![x.collect(), y.collect()], weight: vec![1.0; 100] }
+    }
+
+    fn distinct(mut centers: Vec<Vec<f64>>) -> usize {
+        centers.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        centers.dedup();
+        centers.len()
+    }
+
+    #[test]
+    fn columns_are_in_units_of_their_deviations() {
+        let mut data = sample(500, 2, 1);
+        data.weight.iter_mut().enumerate().for_each(|(i, w)| *w = 1.0 + (i % 3) as f64);
+        let scaled = Scaled::new(&data);
+        let total: f64 = data.weight.iter().sum();
+        for column in &scaled.columns {
+            let moment = |p| column.iter().zip(&data.weight).map(|(x, w)| w * x.powi(p)).sum::<f64>() / total;
+            assert!(moment(1).abs() < 1e-13 && (moment(2) - 1.0).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn distinct_rows_are_found_before_any_is_taken_twice() {
+        let scaled = Scaled::new(&corners());
+        for seed in 0..50 {
+            for k in 1..=4 {
+                assert_eq!(distinct(scaled.plus_plus(k, &mut rng(seed))), k);
+            }
+            let centers = scaled.plus_plus(7, &mut rng(seed));
+            assert_eq!((centers.len(), distinct(centers.clone())), (7, 4));
+            let (labels, inertia) = scaled.nearest(&centers);
+            let used: std::collections::HashSet<_> = labels.into_iter().collect();
+            assert_eq!((used.len(), inertia), (4, 0.0));
+        }
+    }
+
+    #[test]
+    fn far_groups_get_a_center_each() {
+        let x: Vec<f64> = (0..300).map(|i| f64::from(i % 3) * 1e4 + f64::from(i) * 1e-3).collect();
+        let scaled = Scaled::new(&rows(&[&x]));
+        for seed in 0..50 {
+            let (labels, _) = scaled.nearest(&scaled.plus_plus(3, &mut rng(seed)));
+            assert!((3..300).all(|i| labels[i] == labels[i % 3]) && labels[0] != labels[1]);
+            assert!(labels[0] != labels[2] && labels[1] != labels[2]);
+        }
+    }
+
+    #[test]
+    fn constant_columns_have_no_say() {
+        let x = [0.0, 1.0, 5.0, 6.0];
+        let with = Scaled::new(&rows(&[&x, &[0.1; 4], &[1e300; 4]]));
+        let alone = Scaled::new(&rows(&[&x]));
+        let (a, b) = (with.plus_plus(2, &mut rng(3)), alone.plus_plus(2, &mut rng(3)));
+        assert_eq!(with.nearest(&a), alone.nearest(&b));
+        let nothing = Scaled::new(&rows(&[&[2.0; 5]]));
+        let centers = nothing.plus_plus(3, &mut rng(3));
+        assert_eq!((centers.len(), nothing.nearest(&centers)), (3, (vec![Some(0); 5], 0.0)));
+    }
+
+    #[test]
+    fn lloyd_ends_where_centers_are_means_of_their_rows() {
+        let data = sample(400, 3, 9);
+        let scaled = Scaled::new(&data);
+        let mut centers = scaled.plus_plus(5, &mut rng(1));
+        let before = scaled.nearest(&centers).1;
+        scaled.lloyd(&mut centers);
+        let (labels, after) = scaled.nearest(&centers);
+        assert!(after < before);
+        for (c, center) in centers.iter().enumerate() {
+            let own: Vec<usize> = (0..400).filter(|i| labels[*i] == Some(c as u32)).collect();
+            for (column, x) in scaled.columns.iter().zip(center) {
+                let mean = own.iter().map(|i| column[*i]).sum::<f64>() / own.len() as f64;
+                assert!((mean - x).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_masses() {
+        let masses = [0.0, 1.0, 0.0, 3.0, 0.0];
+        let mut rng = rng(5);
+        let mut counts = [0_i32; 5];
+        for _ in 0..4000 {
+            counts[draw(&masses, &mut rng)] += 1;
+        }
+        assert_eq!((counts[0], counts[2], counts[4]), (0, 0, 0));
+        assert!((counts[3] - 3000).abs() < 140, "{counts:?}");
+        for masses in [[0.0; 3], [f64::INFINITY, 1.0, 1.0], [f64::NAN; 3]] {
+            assert!((0..100).all(|_| draw(&masses, &mut rng) < 3));
+        }
+    }
+}

@@ -61,3 +61,65 @@ pub fn hash(seed: u64, row: u64) -> u64 {
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// Row `i` holds `i`; every fifth row weighs nothing.
+    fn numbered(n: usize) -> Sample {
+        let column = (0..n).map(|i| i as f64).collect();
+        Sample { columns: vec![column], weight: (0..n).map(|i| (i % 5) as f64).collect() }
+    }
+
+    #[test]
+    fn the_size_grows_with_components_and_features() {
+        for (k, d, rows) in [(1, 1, 2048), (8, 2, 2048), (9, 2, 2304), (20, 20, 5120), (20, 99, 16_000)] {
+            assert_eq!(sample_rows(k, d), rows);
+        }
+    }
+
+    #[test]
+    fn the_sample_is_the_rows_of_smallest_hash() {
+        for (n, size) in [(20_000, 700), (3000, 10), (50_000, 2048)] {
+            let rows = numbered(n);
+            for seed in [0, 1, u64::MAX] {
+                let mut order: Vec<usize> = (0..n).filter(|i| i % 5 > 0).collect();
+                order.sort_by_key(|i| hash(seed, *i as u64));
+                order.truncate(size);
+                order.sort_unstable();
+                let (sample, complete) = sample(&rows, size, seed);
+                assert!(!complete);
+                assert_eq!(sample.columns[0], order.iter().map(|i| *i as f64).collect::<Vec<f64>>());
+                assert_eq!(sample.weight, order.iter().map(|i| (i % 5) as f64).collect::<Vec<f64>>());
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_are_taken_whole() {
+        let rows = numbered(2500);
+        for size in [2000, 2001, 5000] {
+            let (sample, complete) = sample(&rows, size, 3);
+            assert_eq!((sample.weight.len(), complete), (2000, true));
+        }
+        assert!(!sample(&rows, 1999, 3).1);
+        assert_eq!(sample(&numbered(0), 10, 3).0.columns, vec![Vec::<f64>::new()]);
+    }
+
+    #[test]
+    fn rows_and_seeds_are_spread_evenly() {
+        let first = |seed| sample(&numbered(50_000), 2000, seed).0.columns[0].clone();
+        let (a, b) = (first(0), first(1));
+        // The mean of 2000 uniform numbers below 50 000, to five standard deviations.
+        let mean = a.iter().sum::<f64>() / 2000.0;
+        assert!((mean - 25_000.0).abs() < 5.0 * 50_000.0 / (12.0_f64 * 2000.0).sqrt(), "{mean}");
+        let a: HashSet<u64> = a.iter().map(|x| *x as u64).collect();
+        let common = b.iter().filter(|x| a.contains(&(**x as u64))).count();
+        assert!((40..=160).contains(&common), "{common} where 100 are expected");
+        let hashes: HashSet<u64> = (0..100_000).map(|row| hash(7, row)).collect();
+        assert_eq!(hashes.len(), 100_000);
+    }
+}
