@@ -149,13 +149,8 @@ fn build(
     covariances: Array3<f64>,
     training: Training,
 ) -> Result<Model> {
-    let mut model = Model::new(features, covariance_type, Array1::from_vec(weights), means, covariances)?;
-    let finite = [training.log_likelihood, training.entropy, training.total_weight];
-    if finite.iter().flatten().any(|v| !v.is_finite()) {
-        return Err(decode("its figures of the fit are not finite"));
-    }
-    model.training = training;
-    Ok(model)
+    Model::new(features, covariance_type, Array1::from_vec(weights), means, covariances)?
+        .with_training(training)
 }
 
 fn wire<M, C>(model: &Model, means: M, covariances: C) -> Wire<M, C> {

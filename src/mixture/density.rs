@@ -93,14 +93,7 @@ impl Density {
     /// Log responsibilities in the block's components, and log p of its rows.
     pub fn log_responsibilities(&self, block: &mut Block) {
         self.log_joint(block);
-        let joint = block.responsibilities.clone();
-        dispatch(Normalise { block });
-        block.responsibilities = joint;
-        for lane in block.responsibilities.chunks_exact_mut(block.log_density.len().max(1)) {
-            for (r, log_density) in lane.iter_mut().zip(&block.log_density) {
-                *r -= log_density;
-            }
-        }
+        dispatch(LogNormalise { block });
     }
 }
 
@@ -279,41 +272,81 @@ impl WithSimd for Normalise<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let block = self.block;
-        let stride = block.stride();
-        let largest = &mut block.log_density;
-        largest.fill(f64::NEG_INFINITY);
-        for lane in block.responsibilities.chunks_exact(stride.max(1)) {
-            for (m, x) in largest.iter_mut().zip(lane) {
-                *m = if *x > *m { *x } else { *m };
-            }
-        }
-        let sum = &mut block.scratch;
-        sum.clear();
-        sum.resize(stride, 0.0);
+        let stride = block.stride().max(1);
+        largest(block);
+        let sum = cleared(&mut block.scratch, block.log_density.len());
         block.entropy.fill(0.0);
-        for lane in block.responsibilities.chunks_exact_mut(stride.max(1)) {
-            for (((x, m), s), h) in lane.iter_mut().zip(&*largest).zip(sum.iter_mut()).zip(&mut block.entropy)
-            {
-                let t = *x - *m;
-                let t = if t > LOWEST { t } else { LOWEST };
+        for lane in block.responsibilities.chunks_exact_mut(stride) {
+            let rows = lane.iter_mut().zip(&block.log_density).zip(sum.iter_mut()).zip(&mut block.entropy);
+            for (((x, max), s), h) in rows {
+                let t = *x - *max;
                 let e = exp::<S>(t);
                 *x = e;
                 *s += e;
-                *h += e * t;
+                *h += if e > 0.0 { e * t } else { 0.0 };
             }
         }
-        for ((m, s), h) in largest.iter_mut().zip(sum.iter_mut()).zip(&mut block.entropy) {
+        for ((m, s), h) in block.log_density.iter_mut().zip(sum.iter_mut()).zip(&mut block.entropy) {
             let log_sum = s.ln();
             *m += log_sum;
             *h = log_sum - *h / *s;
             *s = 1.0 / *s;
         }
-        for lane in block.responsibilities.chunks_exact_mut(stride.max(1)) {
+        for lane in block.responsibilities.chunks_exact_mut(stride) {
             for (x, s) in lane.iter_mut().zip(sum.iter()) {
                 *x *= s;
             }
         }
     }
+}
+
+struct LogNormalise<'a> {
+    block: &'a mut Block,
+}
+
+impl WithSimd for LogNormalise<'_> {
+    type Output = ();
+
+    /// `ln r_c = (joint_c − max) − ln s`: the large terms cancel first.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let block = self.block;
+        let stride = block.stride().max(1);
+        largest(block);
+        let sum = cleared(&mut block.scratch, block.log_density.len());
+        for lane in block.responsibilities.chunks_exact_mut(stride) {
+            for ((x, max), s) in lane.iter_mut().zip(&block.log_density).zip(sum.iter_mut()) {
+                *x -= max;
+                *s += exp::<S>(*x);
+            }
+        }
+        for (m, s) in block.log_density.iter_mut().zip(sum.iter_mut()) {
+            *s = s.ln();
+            *m += *s;
+        }
+        for lane in block.responsibilities.chunks_exact_mut(stride) {
+            for (x, log_sum) in lane.iter_mut().zip(sum.iter()) {
+                *x -= log_sum;
+            }
+        }
+    }
+}
+
+/// Leaves the largest log joint density of each row in the place of its log density.
+#[inline(always)]
+fn largest(block: &mut Block) {
+    block.log_density.fill(LOWEST);
+    for lane in block.responsibilities.chunks_exact(block.log_density.len().max(1)) {
+        for (m, x) in block.log_density.iter_mut().zip(lane) {
+            *m = if *x > *m { *x } else { *m };
+        }
+    }
+}
+
+fn cleared(lane: &mut Vec<f64>, len: usize) -> &mut Vec<f64> {
+    lane.clear();
+    lane.resize(len, 0.0);
+    lane
 }
 
 #[cfg(test)]

@@ -48,6 +48,15 @@ pub enum Error {
         value: f64,
     },
 
+    /// A sum of squares below zero.
+    #[error("the diagonal of a scatter matrix must not be negative, got {value} for component {component}; give statistics as they were made")]
+    NegativeScatter {
+        /// The component.
+        component: usize,
+        /// The entry.
+        value: f64,
+    },
+
     /// Weights that are no distribution.
     #[error("weights must sum to 1 (to 1e-6), they sum to {sum}; divide them by their sum")]
     WeightSum {
@@ -107,7 +116,7 @@ pub enum Error {
     },
 
     /// Nothing to maximise.
-    #[error("the M-step needs statistics of positive total weight, got a total weight of {total_weight}; give it at least one row of positive weight")]
+    #[error("the M-step needs statistics of positive total weight, got a total weight of {total_weight}; give it a row of positive weight")]
     NoWeight {
         /// Their total weight.
         total_weight: f64,
@@ -166,13 +175,17 @@ pub enum Error {
     },
 
     /// The likelihood is no number.
-    #[error("the log-likelihood became {value} at iteration {iteration}; the features are too large or too small for double precision: rescale them")]
+    #[error("the log-likelihood became {value} at iteration {iteration}; the features are too large or too small for double precision; rescale them")]
     LikelihoodNotFinite {
         /// The iteration.
         iteration: u32,
         /// The value.
         value: f64,
     },
+
+    /// Moments or weights beyond double precision.
+    #[error("the moments of the rows overflow double precision; rescale the features or weights, for example divide them by their largest value")]
+    Overflow,
 
     /// Somebody asked to stop.
     #[error("the fit was interrupted")]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::covariance::CovarianceType;
+use super::covariance::{CovarianceType, Floor};
 use super::error::{Error, Result};
 use super::model::{Model, Training};
 use super::pass::Pass;
@@ -79,10 +79,13 @@ pub struct Em {
     accepted: Option<Model>,
     history: Vec<Record>,
     outcome: Option<Outcome>,
+    floor: Option<Floor>,
 }
 
 /// A change of the mean log-likelihood up to this, relative, is rounding.
 const ROUNDING: f64 = 1e-12;
+/// A fall beyond this, relative, is not.
+const FALL: f64 = 1e-9;
 
 impl Em {
     /// A loop that begins at `start`. With `canonical`, components come out in lexicographic order of their means;
@@ -96,6 +99,7 @@ impl Em {
             accepted: None,
             history: Vec::new(),
             outcome: None,
+            floor: None,
         }
     }
 
@@ -117,19 +121,19 @@ impl Em {
             return Err(Error::LikelihoodNotFinite { iteration: self.iteration, value });
         }
         let change = self.log_likelihood().map(|before| (value - before) / statistics.total_weight);
-        self.outcome = self.judge(change, value / statistics.total_weight);
-        if self.outcome != Some(Outcome::Stalled) {
+        // A start may lie outside the structure and floor asked for: climbing begins at the first M-step.
+        let climbed = change.filter(|_| self.iteration > 1);
+        let (accepted, outcome) = self.judge(climbed, value / statistics.total_weight);
+        self.outcome = outcome;
+        if accepted {
             self.accepted = Some(self.evaluated(statistics));
             self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
         }
         if self.outcome.is_none() {
-            self.asked = Model::maximize(
-                self.asked.features(),
-                self.options.covariance_type,
-                statistics,
-                self.options.covariance_floor,
-                Some(&self.asked),
-            )?;
+            let covariance_floor = self.options.covariance_floor;
+            let floor = self.floor.get_or_insert_with(|| Floor::new(statistics, covariance_floor));
+            let (features, kind) = (self.asked.features(), self.options.covariance_type);
+            self.asked = Model::maximize_above(features, kind, statistics, floor, Some(&self.asked))?;
             self.iteration += 1;
         }
         Ok(self.outcome.is_some())
@@ -186,21 +190,27 @@ impl Em {
         model
     }
 
-    /// The loop has converged when the mean log-likelihood rises by less than `tol`, and by less than it did the
-    /// iteration before: near a saddle small rises grow.
-    fn judge(&self, change: Option<f64>, mean: f64) -> Option<Outcome> {
+    /// Whether the model evaluated is accepted, and whether the loop ends.
+    ///
+    /// It has converged when the mean log-likelihood rises by less than `tol`, and by less than it did the iteration
+    /// before: near a saddle small rises grow. A fall is rounding up to [`ROUNDING`], and may be rounding magnified by
+    /// covariances near the floor up to [`FALL`]; then the model before is the better one and the loop is done.
+    fn judge(&self, change: Option<f64>, mean: f64) -> (bool, Option<Outcome>) {
         let rise = change.unwrap_or(f64::INFINITY);
-        let rounding = ROUNDING * mean.abs().max(1.0);
+        let scale = mean.abs().max(1.0);
         let tol = self.options.tol;
-        if rise < -rounding {
+        let accepted = rise >= -scale * if tol > 0.0 { ROUNDING } else { FALL };
+        let slower = rise <= scale * ROUNDING || self.rise_before().is_some_and(|before| rise < before);
+        let outcome = if rise < -tol.max(scale * FALL) {
             Some(Outcome::Stalled)
-        } else if rise.max(0.0) < tol && (rise <= rounding || self.rise_before().is_some_and(|r| rise < r)) {
+        } else if rise.max(0.0) < tol && slower {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)
         } else {
             None
-        }
+        };
+        (accepted, outcome)
     }
 
     /// The rise at the iteration before.
@@ -208,3 +218,6 @@ impl Em {
         self.history.last().and_then(|r| r.change)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use ndarray::{s, Array1, Array2, Array3, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::covariance::CovarianceType;
+use super::covariance::{CovarianceType, Floor};
 use super::density::Density;
 use super::error::{Error, Result};
 use super::statistics::Statistics;
@@ -67,11 +67,10 @@ impl Model {
     }
 
     /// The M-step (Bishop 2006, eq. 9.24–9.26): the model that maximises the expected log-likelihood of the
-    /// statistics under a covariance structure. A component of weight zero keeps the mean of `previous`, or takes
-    /// the mean of all rows, and has the pooled covariance.
+    /// statistics under a covariance structure, with a floor in units of the variances these statistics have.
     ///
     /// # Errors
-    /// If the statistics weigh nothing or lack the scatter the structure needs.
+    /// If the statistics weigh nothing, lack the scatter the structure needs, or overflow.
     pub fn maximize(
         features: &[String],
         covariance_type: CovarianceType,
@@ -79,22 +78,56 @@ impl Model {
         covariance_floor: f64,
         previous: Option<&Model>,
     ) -> Result<Self> {
+        let floor = Floor::new(statistics, covariance_floor);
+        Self::maximize_above(features, covariance_type, statistics, &floor, previous)
+    }
+
+    /// The M-step under a given floor. A component of weight zero keeps the mean of `previous`, or takes the mean of
+    /// all rows, and has the pooled covariance.
+    ///
+    /// # Errors
+    /// As [`Model::maximize`].
+    pub fn maximize_above(
+        features: &[String],
+        covariance_type: CovarianceType,
+        statistics: &Statistics,
+        floor: &Floor,
+        previous: Option<&Model>,
+    ) -> Result<Self> {
         let total: f64 = statistics.weight().iter().sum();
-        if !(total > 0.0 && total.is_finite()) {
+        if total.is_nan() || total <= 0.0 {
             return Err(Error::NoWeight { total_weight: total });
         }
-        Ok(Self {
+        let model = Self {
             features: features.to_vec(),
             covariance_type,
             weights: statistics.weight().iter().map(|w| w / total).collect(),
             means: means(statistics, previous),
-            covariances: covariance_type.maximize(statistics, covariance_floor)?,
+            covariances: covariance_type.maximize(statistics, floor)?,
             training: Training {
                 n_rows: Some(statistics.n_rows),
                 total_weight: Some(statistics.total_weight),
                 ..Training::default()
             },
-        })
+        };
+        match model.check_finite() {
+            Ok(()) if total.is_finite() => Ok(model),
+            _ => Err(Error::Overflow),
+        }
+    }
+
+    /// The same model with these figures.
+    ///
+    /// # Errors
+    /// If one of them is not finite, or the total weight is negative.
+    pub fn with_training(mut self, training: Training) -> Result<Self> {
+        let finite = [training.log_likelihood, training.entropy, training.total_weight];
+        if finite.iter().flatten().any(|v| !v.is_finite()) || training.total_weight.is_some_and(|w| w < 0.0) {
+            let reason = "its figures of the fit are not finite, or its total weight is negative".into();
+            return Err(Error::Decode { reason });
+        }
+        self.training = training;
+        Ok(self)
     }
 
     /// Number of components.

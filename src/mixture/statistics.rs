@@ -115,7 +115,14 @@ impl Statistics {
         if let Some(component) = weight.iter().position(|w| *w < 0.0) {
             return Err(Error::NegativeWeight { component, value: weight[component] });
         }
-        Ok(Self { weight, mean, scatter, ..Self::new(k, d, form) })
+        let statistics = Self { weight, mean, scatter, ..Self::new(k, d, form) };
+        for component in 0..k {
+            let diagonal = (0..d).map(|j| statistics.scatter_entry(component, j, j));
+            if let Some(value) = diagonal.into_iter().find(|v| *v < 0.0) {
+                return Err(Error::NegativeScatter { component, value });
+            }
+        }
+        Ok(statistics)
     }
 
     /// Statistics of a block whose components hold responsibilities, `about` a first guess of the means (`k·d`).
@@ -209,7 +216,7 @@ impl Statistics {
         }
         self.log_likelihood += other.log_likelihood;
         self.entropy += other.entropy;
-        self.n_rows += other.n_rows;
+        self.n_rows = self.n_rows.saturating_add(other.n_rows);
         self.total_weight += other.total_weight;
     }
 }
@@ -256,7 +263,7 @@ impl WithSimd for Moments<'_> {
             let (weighted, rest) = scratch.split_at_mut(stride);
             let responsibilities = &block.responsibilities[c * stride..][..stride];
             for ((out, r), w) in weighted.iter_mut().zip(responsibilities).zip(block.weight()) {
-                *out = r * w;
+                *out = if *w > 0.0 { r * w } else { 0.0 };
             }
             let weight = sum::<S>(simd, weighted);
             if weight == 0.0 {
@@ -316,7 +323,7 @@ fn centred<S: Simd>(
             let i = first + i;
             match form {
                 Scatter::Full => {
-                    row_tiles::<S>(simd, product, differences, &mut scatter[triangle(i)..][..=i])
+                    row_tiles::<S>(simd, product, differences, &mut scatter[triangle(i)..][..=i]);
                 }
                 Scatter::Diagonal => row_tiles::<S>(simd, product, row, &mut scatter[i..=i]),
             }

@@ -235,10 +235,11 @@ impl Nested {
     }
 }
 
-/// A nested column, its width, and the first row of another width if there is one: that width and the row.
+/// A nested column; its width, unknown where all rows are null, which is then read as one number a row; and the
+/// first row of another width if there is one: that width and the row.
 pub struct Nesting {
     pub source: Source,
-    pub width: usize,
+    pub width: Option<usize>,
     pub other: Option<(usize, usize)>,
 }
 
@@ -262,8 +263,7 @@ impl Source {
                 }
             }
         });
-        let width = width.unwrap_or(0);
-        Some(Nesting { source: Self::Nested { chunks, width }, width, other })
+        Some(Nesting { source: Self::Nested { chunks, width: width.unwrap_or(1) }, width, other })
     }
 
     pub fn width(&self) -> usize {

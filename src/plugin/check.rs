@@ -35,11 +35,13 @@ impl Fault {
 
 impl Table {
     /// Checks weights and features of all rows that weigh more than nothing; nulls are faults only with `nulls`.
+    /// Returns the number of rows that count.
     ///
     /// # Errors
     /// The first column at fault, with the number of faults and the first row.
-    pub fn check(&self, nulls: bool) -> Result<()> {
+    pub fn check(&self, nulls: bool) -> Result<usize> {
         self.check_weights()?;
+        let mut count = 0;
         let d = self.d();
         let mut null = vec![Fault::default(); d];
         let mut not_finite = vec![Fault::default(); d];
@@ -62,6 +64,7 @@ impl Table {
                     }
                 }
             }
+            count += weight.iter().zip(&is_null).filter(|(w, null)| **w > 0.0 && !**null).count();
         });
         for (name, (null, not_finite)) in self.features.iter().zip(null.into_iter().zip(not_finite)) {
             if nulls {
@@ -69,7 +72,7 @@ impl Table {
             }
             not_finite.or(|count, row| Error::NotFinite { name: name.clone(), count, row })?;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Checks given responsibilities beside the features: numbers >= 0, and null in the same rows.

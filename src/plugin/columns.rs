@@ -112,21 +112,13 @@ impl Input {
     /// `roles` names the fields 1.. of the packed struct; without any, the input is the feature column itself.
     ///
     /// # Errors
-    /// If the struct does not have one field for each role and one for the rows.
+    /// If the struct does not have one field for the rows and then one for each role.
     pub fn new(series: &Series, roles: &[String]) -> Result<Self> {
         if roles.is_empty() {
             return Ok(Self { rows: series.clone(), extras: Vec::new() });
         }
-        let mut fields = match series.struct_() {
-            Ok(packed) if packed.struct_fields().len() == roles.len() + 1 => {
-                packed.fields_as_series().into_iter()
-            }
-            Ok(packed) => {
-                let got = packed.struct_fields().len() - roles.len();
-                return Err(Error::Packed { roles: roles.to_vec(), got });
-            }
-            Err(_) => return Err(Error::Packed { roles: roles.to_vec(), got: 0 }),
-        };
+        check_packed(&series.field(), roles)?;
+        let mut fields = series.struct_()?.fields_as_series().into_iter();
         let rows = fields.next().unwrap_or_default();
         Ok(Self { rows, extras: roles.iter().cloned().zip(fields).collect() })
     }
@@ -225,7 +217,7 @@ impl Input {
         let Some(series) = self.extra("start") else {
             return Ok(None);
         };
-        check_role("start", series.name(), series.dtype())?;
+        check_role("start", series.dtype())?;
         if series.dtype().is_nested() {
             return given(series, Some(k)).map(StartColumn::Responsibilities).map(Some);
         }
@@ -243,9 +235,9 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
     }
     let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() { fields } else { &[] };
     match fields {
-        [rows, extras @ ..] if extras.len() == roles.len() => {
+        [rows, extras @ ..] if extras.iter().map(packed_role).eq(roles.iter().map(|r| Some(r.as_str()))) => {
             for (role, extra) in roles.iter().zip(extras) {
-                check_role(role, extra.name(), extra.dtype())?;
+                check_role(role, extra.dtype())?;
             }
             Ok(rows.clone())
         }
@@ -253,16 +245,23 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
     }
 }
 
-fn check_role(role: &str, name: &str, dtype: &DataType) -> Result<()> {
-    let name = name.to_string();
-    let numbers = matches!(dtype, DataType::Array(inner, _) | DataType::List(inner) if is_number(inner));
+/// The role that the name of a column packed beside the features tells.
+fn packed_role(field: &Field) -> Option<&str> {
+    field.name().as_str().strip_prefix("polars_gmm:")
+}
+
+fn check_role(role: &str, dtype: &DataType) -> Result<()> {
+    let dtype_of = || dtype.clone();
+    let numbers = match dtype {
+        DataType::Array(inner, width) => is_number(inner) && *width > 0,
+        DataType::List(inner) => is_number(inner),
+        _ => false,
+    };
     match role {
-        "weight" if !is_number(dtype) => {
-            Err(Error::RoleDtype { role: "weights", name, dtype: dtype.clone() })
-        }
-        "responsibility" if !numbers => Err(Error::ResponsibilityDtype { name, dtype: dtype.clone() }),
+        "weight" if !is_number(dtype) => Err(Error::RoleDtype { role: "weights", dtype: dtype_of() }),
+        "responsibility" if !numbers => Err(Error::ResponsibilityDtype { dtype: dtype_of() }),
         "start" if !numbers && !dtype.is_integer() && !matches!(dtype, DataType::Boolean) => {
-            Err(Error::StartDtype { name, dtype: dtype.clone() })
+            Err(Error::StartDtype { dtype: dtype_of() })
         }
         _ => Ok(()),
     }
@@ -271,30 +270,37 @@ fn check_role(role: &str, name: &str, dtype: &DataType) -> Result<()> {
 /// An Array or List column whose rows all have `width` numbers, or as many as the first.
 fn nested(series: &Series, inner: &DataType, what: &'static str, width: Option<usize>) -> Result<Source> {
     let (name, dtype) = (series.name().as_str(), series.dtype());
-    if let (DataType::Array(_, got), Some(width)) = (dtype, width) {
-        check_width(what, name, width, *got, String::new())?;
-    }
+    let width = match dtype {
+        DataType::Array(_, got) => {
+            check_width(what, name, width.unwrap_or(*got), *got, String::new())?;
+            Some(*got)
+        }
+        _ => width,
+    };
     let nesting = Source::nested(series.chunks(), inner, width)
         .ok_or_else(|| Error::FeatureDtype { name: name.into(), dtype: dtype.clone() })?;
-    if let Some((got, row)) = nesting.other {
-        check_width(what, name, nesting.width, got, format!(" in row {row}"))?;
+    if let (Some(width), Some((got, row))) = (nesting.width, nesting.other) {
+        check_width(what, name, width, got, format!(" in row {row}"))?;
+    }
+    if nesting.width == Some(0) {
+        return Err(Error::NoFeatures { name: name.into() });
     }
     Ok(nesting.source)
 }
 
 fn weights(series: &Series) -> Result<Lane> {
-    check_role("weight", series.name(), series.dtype())?;
+    check_role("weight", series.dtype())?;
     Lane::new(series.chunks(), series.dtype()).ok_or_else(|| role_dtype("weights", series))
 }
 
 fn given(series: &Series, k: Option<usize>) -> Result<Given> {
-    check_role("responsibility", series.name(), series.dtype())?;
+    check_role("responsibility", series.dtype())?;
     let inner = series.dtype().inner_dtype().cloned().unwrap_or(DataType::Null);
     Ok(Given { source: nested(series, &inner, "responsibilities", k)? })
 }
 
 fn role_dtype(role: &'static str, series: &Series) -> Error {
-    Error::RoleDtype { role, name: series.name().to_string(), dtype: series.dtype().clone() }
+    Error::RoleDtype { role, dtype: series.dtype().clone() }
 }
 
 fn labels(series: &Series, k: usize) -> Result<Vec<Option<u32>>> {

@@ -22,11 +22,11 @@ pub enum Error {
     )]
     FieldDtype { name: String, dtype: DataType },
 
-    #[error("{role} must be numeric, but column {name:?} has dtype {dtype}; cast it to a number")]
-    RoleDtype { role: &'static str, name: String, dtype: DataType },
+    #[error("{role} must be numeric, but their column has dtype {dtype}; cast it to a number")]
+    RoleDtype { role: &'static str, dtype: DataType },
 
-    #[error("responsibilities must be a List or Array column of numbers, as responsibilities(model) makes, but column {name:?} has dtype {dtype}; give such a column")]
-    ResponsibilityDtype { name: String, dtype: DataType },
+    #[error("responsibilities must be a List or Array column of numbers, as responsibilities(model) makes, but their column has dtype {dtype}; give such a column")]
+    ResponsibilityDtype { dtype: DataType },
 
     #[error("column {name:?} has no features; give at least one numeric field")]
     NoFeatures { name: String },
@@ -65,8 +65,8 @@ pub enum Error {
     #[error("labels must be integers from 0 to {last} (k={k}), but row {row} has {got}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1")]
     Label { k: usize, last: usize, row: usize, got: f64 },
 
-    #[error("init must be a column of integer labels or of responsibilities (List or Array of k numbers), but column {name:?} has dtype {dtype}; map it to labels 0 .. k-1")]
-    StartDtype { name: String, dtype: DataType },
+    #[error("init must be a column of integer labels or of responsibilities (List or Array of k numbers), but it has dtype {dtype}; map it to labels 0 .. k-1")]
+    StartDtype { dtype: DataType },
 
     #[error("a model must be a struct made by fit, m_step or maximize, or its packed Binary, but column {name:?} has dtype {dtype}; give a GaussianMixture, such a column, or its name")]
     ModelDtype { name: String, dtype: DataType },
@@ -74,11 +74,14 @@ pub enum Error {
     #[error("{what} must be a struct with field {field:?}, but column {name:?} has dtype {dtype}; it is made by {maker}")]
     Field { what: &'static str, field: &'static str, name: String, dtype: DataType, maker: &'static str },
 
+    #[error("statistics must have d features, weight (k), mean (k, d) and scatter (k, d, d) or (k, 1, d), got {got}; give them as statistics or merge made them")]
+    Statistics { got: String },
+
     #[error("a model and the rows it scores must have equal lengths, or one of them length 1, got {models} models and {rows} rows")]
     Lengths { models: usize, rows: usize },
 
-    #[error("one model is needed here, but the model column has {count} different values in this group; group by what separates them, or take one with .first()")]
-    OneModel { count: usize },
+    #[error("one model is needed here, but the model column holds several in this group; group by what separates them, or take one with .first()")]
+    OneModel,
 
     #[error("a model is needed here, but the model is null; fit it first or filter these rows")]
     NullModel,
@@ -93,23 +96,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the data are to blame, and not how the function was called.
-    pub fn is_of_data(&self) -> bool {
+    /// Whether these data, as numbers, cannot be fitted: nulls, NaN, a label without rows, singular or overflowing
+    /// moments. Negative weights and labels out of range are mistakes, not such data.
+    pub fn is_unfit_data(&self) -> bool {
         use mixture::Error as M;
         match self {
-            Self::Nulls { .. }
-            | Self::NotFinite { .. }
-            | Self::Weights { .. }
-            | Self::Responsibilities { .. }
-            | Self::NullMismatch { .. }
-            | Self::Label { .. } => true,
+            Self::Nulls { .. } | Self::NotFinite { .. } | Self::NullMismatch { .. } => true,
             Self::Mixture(e) => matches!(
                 e,
                 M::NotPositiveDefinite { .. }
-                    | M::TooFewRows { .. }
                     | M::NoWeight { .. }
                     | M::EmptyStart { .. }
                     | M::LikelihoodNotFinite { .. }
+                    | M::Overflow
             ),
             _ => false,
         }

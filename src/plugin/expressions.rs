@@ -88,7 +88,7 @@ fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Model>> {
     match models.changes().len() {
         0 => Ok(None),
         1 => models.get(0)?.ok_or(Error::NullModel).map(Some),
-        count => Err(Error::OneModel { count }),
+        _ => Err(Error::OneModel),
     }
 }
 
@@ -216,7 +216,7 @@ fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
         models.append(&model_or_null(name, model.as_ref())?)?;
         Ok(())
     })?;
-    Ok(models)
+    Ok(models.rechunk())
 }
 
 fn fitted_field(fields: &[Field], kwargs: &FitKwargs, dtype: DataType) -> PolarsResult<Field> {

@@ -113,7 +113,8 @@ impl RawFitOptions {
         let max_iter = u32::try_from(self.max_iter).ok().filter(|n| *n < u32::MAX);
         let em = Options {
             covariance_type: CovarianceType::parse(&self.covariance_type)?,
-            max_iter: max_iter.ok_or_else(|| option("max_iter", "an integer >= 0", self.max_iter))?,
+            max_iter: max_iter
+                .ok_or_else(|| option("max_iter", "an integer from 0 to 4294967294", self.max_iter))?,
             tol: self.tol,
             covariance_floor: self.covariance_floor,
         }
@@ -129,7 +130,7 @@ impl RawFitOptions {
     fn init(&self, k: usize) -> Result<Init> {
         let n_init = self.n_init.map(|n| {
             let n_init = u32::try_from(n).ok().filter(|n| *n >= 1);
-            n_init.ok_or_else(|| option("n_init", "an integer >= 1", n))
+            n_init.ok_or_else(|| option("n_init", "an integer from 1 to 4294967295", n))
         });
         let n_init = n_init.transpose()?;
         let given = match self.init.as_str() {

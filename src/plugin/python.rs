@@ -86,7 +86,7 @@ impl Model {
 
     #[staticmethod]
     fn unpack(data: &[u8]) -> PyResult<Self> {
-        Ok(Self(codec::unpack(data).map_err(gmm_error)?))
+        Self::definite(codec::unpack(data).map_err(gmm_error)?)
     }
 
     fn pack<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -240,9 +240,10 @@ impl Fitter {
         let kwargs: FitKwargs = unpickle(kwargs)?;
         let options = kwargs.options.check()?;
         let input = Input::new(&series.0, &kwargs.extras)?;
-        let d = input.table(None)?.features.len();
+        let table = input.table(None)?;
+        let d = mixture::Rows::d(&table);
         let training = interruptible(py, |cancelled| {
-            train::begin(&input, &options, train::cancellable(input.len(), options.k, d, cancelled))
+            train::begin(&input, table, &options, train::cancellable(input.len(), options.k, d, cancelled))
         })?;
         Ok(Self { training, k: options.k, seconds: Vec::new() })
     }
@@ -308,23 +309,26 @@ fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&AtomicBool) -> Resu
     std::thread::scope(|scope| {
         let cancelled = &cancelled;
         // The receiver outlives the thread, so that sending cannot fail.
-        scope.spawn(move || sender.send(train::in_pool(|| work(cancelled))).is_ok());
+        let worker = scope.spawn(move || sender.send(train::in_pool(|| work(cancelled))).is_ok());
+        let mut interrupt = None;
         loop {
             let results = &mut receiver;
-            let received = py.detach(move || results.recv_timeout(SIGNALS));
-            match received {
-                Ok(result) => return Ok(result?),
+            match py.detach(move || results.recv_timeout(SIGNALS)) {
+                Ok(result) => return interrupt.map_or_else(|| Ok(result?), Err),
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Err(interrupt) = py.check_signals() {
+                    if let Err(signal) = py.check_signals() {
                         cancelled.store(true, Ordering::Relaxed);
-                        // The computation ends at the next block; its result no longer matters.
-                        let results = &mut receiver;
-                        let _ = py.detach(move || results.recv());
-                        return Err(interrupt);
+                        interrupt.get_or_insert(signal);
                     }
                 }
+                // The worker has panicked: joining it takes the panic, which would end this thread too.
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(gmm_error(Error::Option("the fit ended without a result".into())));
+                    return match worker.join() {
+                        Ok(_) => Err(gmm_error(Error::Option("the fit ended without a result".into()))),
+                        Err(_) => {
+                            Err(gmm_error(Error::Option("the fit panicked: please report this".into())))
+                        }
+                    };
                 }
             }
         }

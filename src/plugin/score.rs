@@ -63,7 +63,7 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
 
 /// Runs of equal models are factorised once.
 fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec<Scores>> {
-    if input.len() == 1 && models.len() > 1 {
+    if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
     }
     let rows = input.len();

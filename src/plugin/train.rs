@@ -8,7 +8,7 @@ use super::columns::{check_width, field_order, Input, StartColumn, Table};
 use super::error::{Error, Result};
 use super::options::{FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
-use crate::mixture::{start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
+use crate::mixture::{self, start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
 
 /// From about this many fused multiply-adds on, threads pay.
 const WORTH_THREADS: usize = 1 << 21;
@@ -82,10 +82,13 @@ pub struct Training {
 ///
 /// # Errors
 /// Bad data, too few rows, a start of another shape.
-pub fn begin(input: &Input, options: &FitOptions, pass: Pass) -> Result<Training> {
-    let table = input.table(None)?;
-    table.check(!options.drop_nulls)?;
-    let (features, em) = (&table.features, options.em);
+pub fn begin(input: &Input, table: Table, options: &FitOptions, pass: Pass) -> Result<Training> {
+    let (k, em) = (options.k, options.em);
+    let n_rows = table.check(!options.drop_nulls)?;
+    if n_rows < k {
+        return Err(mixture::Error::TooFewRows { k, n_rows: n_rows as u64 }.into());
+    }
+    let features = &table.features;
     let start = match &options.init {
         Init::Draw(draw) => draw.start(features, &table, em, pass)?,
         Init::Model(model) => given_start(input, features, model)?,
@@ -122,24 +125,24 @@ fn start_from_column(input: &Input, table: &Table, options: &FitOptions, pass: P
     }
 }
 
-/// A whole fit, for a group; none for a group that cannot be fitted, if that is asked for.
+/// A whole fit, for a group; none for a group of too few rows, and for other groups that cannot be fitted if that
+/// is asked for.
 ///
 /// # Errors
 /// Bad data, unless nulls are asked for; whatever is not the data's fault.
 pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result<Option<Model>> {
-    use crate::mixture::Error as M;
     match fit_or_fail(input, options) {
         Ok(model) => Ok(model),
-        Err(Error::Mixture(M::TooFewRows { .. } | M::NoWeight { .. })) => Ok(None),
-        Err(error) if on_failure == OnFailure::Null && error.is_of_data() => Ok(None),
+        Err(Error::Mixture(mixture::Error::TooFewRows { .. })) => Ok(None),
+        Err(error) if on_failure == OnFailure::Null && error.is_unfit_data() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
-    let d = input.table(None)?.d();
-    run(input.len(), options.k, d, |pass| {
-        let Training { table, mut em } = begin(input, options, pass)?;
+    let table = input.table(None)?;
+    run(input.len(), options.k, table.d(), |pass| {
+        let Training { table, mut em } = begin(input, table, options, pass)?;
         em.run(&table, pass, None)?;
         Ok(em.model())
     })

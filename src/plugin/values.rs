@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing)] // Offsets come from Arrow arrays, whose constructors have checked them.
 
+use std::ops::Range;
+
 use ndarray::{Array1, Array2, Array3};
 use polars::prelude::{
     DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
@@ -181,15 +183,8 @@ pub fn statistics_series(name: &PlSmallStr, features: &[String], statistics: &St
 
 /// Packed models.
 pub fn packed_series(name: &PlSmallStr, models: &Models) -> Result<Series> {
-    let mut packed: Vec<Option<Vec<u8>>> = Vec::with_capacity(models.len());
-    for row in 0..models.len() {
-        let again = row > 0 && models.equal(row - 1, row);
-        let bytes = match packed.last() {
-            Some(last) if again => last.clone(),
-            _ => models.get(row)?.map(|m| codec::pack(&m)),
-        };
-        packed.push(bytes);
-    }
+    let pack = |row| Ok(models.get(row)?.map(|model| codec::pack(&model)));
+    let packed = (0..models.len()).map(pack).collect::<Result<Vec<Option<Vec<u8>>>>>()?;
     Ok(Series::new(name.clone(), packed))
 }
 
@@ -224,6 +219,23 @@ impl Numbers {
             counts.push(end - start);
         }
         (counts, &self.values.values().as_slice()[start..end])
+    }
+
+    /// Whether two rows are the same lists of the same bits, without nulls.
+    fn equal(&self, a: usize, b: usize) -> bool {
+        let (mut a, mut b) = (a..a + 1, b..b + 1);
+        for offsets in &self.levels {
+            let offsets = offsets.as_slice();
+            let lengths = |r: &Range<usize>| offsets[r.start..=r.end].windows(2).map(|o| o[1] - o[0]);
+            if !lengths(&a).eq(lengths(&b)) {
+                return false;
+            }
+            let inner = |r: &Range<usize>| offsets[r.start] as usize..offsets[r.end] as usize;
+            (a, b) = (inner(&a), inner(&b));
+        }
+        let nulls = self.values.null_count() > 0;
+        let values = self.values.values().as_slice();
+        !nulls && values[a].iter().zip(&values[b]).all(|(x, y)| x.to_bits() == y.to_bits())
     }
 
     fn has_null(&self, row: usize) -> bool {
@@ -393,8 +405,7 @@ impl StructModels {
         let means = Array2::from_shape_vec(shape, values).map_err(decode)?;
         let (shape, values) = rectangular::<3>(&self.covariances, row, "covariances")?;
         let covariances = Array3::from_shape_vec(shape, values).map_err(decode)?;
-        let mut model = Model::new(features, covariance_type, weights, means, covariances)?;
-        model.training = Training {
+        let training = Training {
             log_likelihood: self.log_likelihood.f64()?.get(row),
             entropy: self.entropy.f64()?.get(row),
             n_rows: self.n_rows.u64()?.get(row),
@@ -402,7 +413,8 @@ impl StructModels {
             n_iter: self.n_iter.u32()?.get(row),
             converged: self.converged.bool()?.get(row),
         };
-        Ok(Some(model))
+        let model = Model::new(features, covariance_type, weights, means, covariances)?;
+        Ok(Some(model.with_training(training)?))
     }
 
     fn equal(&self, a: usize, b: usize) -> bool {
@@ -410,13 +422,10 @@ impl StructModels {
             return self.null[a] && self.null[b];
         }
         let numbers = [&self.weights, &self.means, &self.covariances];
-        let same = |n: &&Numbers| {
-            let ((shape, x), (other, y)) = (n.get(a), n.get(b));
-            shape == other && x.iter().zip(y).all(|(x, y)| x.to_bits() == y.to_bits())
-        };
         let types = self.covariance_type.str().is_ok_and(|t| t.get(a) == t.get(b));
+        let versions = self.version.u32().is_ok_and(|v| v.get(a) == v.get(b));
         let names = || string_list(&self.features, a).ok() == string_list(&self.features, b).ok();
-        numbers.iter().all(same) && types && names()
+        numbers.iter().all(|n| n.equal(a, b)) && types && versions && names()
     }
 }
 
@@ -482,16 +491,24 @@ pub fn for_each_statistics(
             continue;
         };
         codec::check_version(version)?;
+        let names = string_list(&features, row)?;
         let (_, weight) = rectangular::<1>(&weight, row, "weight")?;
-        let (shape, mean) = rectangular::<2>(&mean, row, "mean")?;
-        let (scatter_shape, scatter) = rectangular::<3>(&scatter, row, "scatter")?;
-        let (form, packed) = pack_scatter(scatter_shape, &scatter);
-        let mut statistics = Statistics::from_parts((shape[0], shape[1], form), weight, mean, packed)?;
+        let ([k, d], mean) = rectangular::<2>(&mean, row, "mean")?;
+        let (shape, scatter) = rectangular::<3>(&scatter, row, "scatter")?;
+        if names.len() != d || (shape != [k, d, d] && shape != [k, 1, d]) {
+            let got = format!("{} features, mean {:?} and scatter {shape:?}", names.len(), [k, d]);
+            return Err(Error::Statistics { got });
+        }
+        let (form, packed) = pack_scatter(shape, &scatter);
+        let mut statistics = Statistics::from_parts((k, d, form), weight, mean, packed)?;
         statistics.log_likelihood = log_likelihood.f64()?.get(row).unwrap_or(0.0);
         statistics.entropy = entropy.f64()?.get(row).unwrap_or(0.0);
         statistics.n_rows = n_rows.u64()?.get(row).unwrap_or(0);
-        statistics.total_weight = total_weight.f64()?.get(row).unwrap_or(0.0);
-        visit(row, Some((string_list(&features, row)?, statistics)))?;
+        let total = total_weight.f64()?.get(row).filter(|w| *w >= 0.0 && w.is_finite());
+        let missing =
+            || Error::Statistics { got: "a total_weight that is null, negative or not finite".into() };
+        statistics.total_weight = total.ok_or_else(missing)?;
+        visit(row, Some((names, statistics)))?;
     }
     Ok(())
 }

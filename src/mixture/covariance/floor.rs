@@ -4,10 +4,13 @@
 //! structure of this folder (the objective separates along the eigenvectors of the scatter once it is in units
 //! of `D`), so that EM never falls and covariances above the floor are untouched.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::linalg::clip_eigenvalues;
 use super::super::statistics::Statistics;
 
-/// A floor and the units it is in.
+/// A floor and the units it is in. A fit takes the units once: rounding must not move its constraint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
     floor: f64,
     /// Variance of each feature over all rows; see [`Floor::new`] for constant features.
@@ -131,9 +134,9 @@ mod tests {
     fn what_lies_above_is_untouched() {
         let statistics = moments(&sample(300, 3, 5), 2);
         for kind in CovarianceType::ALL {
-            let free = kind.maximize(&statistics, 0.0).unwrap();
-            assert_eq!(free, kind.maximize(&statistics, 1e-6).unwrap());
-            assert_ne!(free, kind.maximize(&statistics, 0.9).unwrap());
+            let free = kind.maximize(&statistics, &Floor::new(&statistics, 0.0)).unwrap();
+            assert_eq!(free, kind.maximize(&statistics, &Floor::new(&statistics, 1e-6)).unwrap());
+            assert_ne!(free, kind.maximize(&statistics, &Floor::new(&statistics, 0.9)).unwrap());
         }
     }
 
@@ -155,8 +158,11 @@ mod tests {
         let factors = [2f64.powi(27), 2f64.powi(-27), 2f64.powi(10)];
         let (plain, other) = (moments(&rows, 2), moments(&stretched(&rows, &factors), 2));
         for kind in [CovarianceType::Full, CovarianceType::Tied, CovarianceType::Diag] {
-            let (a, b) = (kind.maximize(&plain, 1e-3).unwrap(), kind.maximize(&other, 1e-3).unwrap());
-            assert_ne!(a, kind.maximize(&plain, 0.0).unwrap());
+            let (a, b) = (
+                kind.maximize(&plain, &Floor::new(&plain, 1e-3)).unwrap(),
+                kind.maximize(&other, &Floor::new(&other, 1e-3)).unwrap(),
+            );
+            assert_ne!(a, kind.maximize(&plain, &Floor::new(&plain, 0.0)).unwrap());
             let square = a.dim().1 == 3;
             for ((c, i, j), x) in a.indexed_iter() {
                 let row = if square { i } else { j };

@@ -81,16 +81,16 @@ impl CovarianceType {
         })
     }
 
-    /// The covariances of the next model: [`Structure::maximize`] under a floor in units of the data.
+    /// The covariances of the next model: [`Structure::maximize`] under a floor.
     ///
     /// # Errors
     /// If the statistics hold only the diagonal of the scatter and the structure needs all of it.
-    pub fn maximize(self, statistics: &Statistics, covariance_floor: f64) -> Result<Array3<f64>> {
+    pub fn maximize(self, statistics: &Statistics, floor: &Floor) -> Result<Array3<f64>> {
         let structure = self.structure();
         if structure.scatter() == Scatter::Full && statistics.scatter_form() == Scatter::Diagonal {
             return Err(Error::DiagonalScatter { covariance_type: structure.name() });
         }
-        Ok(structure.maximize(statistics, &Floor::new(statistics, covariance_floor)))
+        Ok(structure.maximize(statistics, floor))
     }
 }
 
@@ -183,7 +183,8 @@ mod tests {
                 0.0 => pooled(i, j),
                 w => s.scatter_entry(c, i, j) / w,
             };
-            let [full, tied, diag, spherical] = CovarianceType::ALL.map(|t| t.maximize(s, 0.0).unwrap());
+            let [full, tied, diag, spherical] =
+                CovarianceType::ALL.map(|t| t.maximize(s, &Floor::new(s, 0.0)).unwrap());
             assert_eq!((full.dim(), tied.dim()), ((3, D, D), (1, D, D)));
             assert_eq!((diag.dim(), spherical.dim()), ((3, 1, D), (3, 1, 1)));
             for c in 0..3 {
@@ -224,7 +225,7 @@ mod tests {
     fn no_neighbour_of_the_same_structure_is_better() {
         let s = statistics(Scatter::Full);
         for kind in CovarianceType::ALL {
-            let best = kind.maximize(&s, 0.0).unwrap();
+            let best = kind.maximize(&s, &Floor::new(&s, 0.0)).unwrap();
             let value = objective(kind, &best, &s);
             for (c, i, j) in ndarray::indices(best.dim()) {
                 for step in [-1e-4, 1e-4] {
@@ -243,10 +244,12 @@ mod tests {
     fn diagonal_statistics_serve_diagonal_structures_only() {
         let (whole, diagonal) = (statistics(Scatter::Full), statistics(Scatter::Diagonal));
         for kind in CovarianceType::ALL {
-            let result = kind.maximize(&diagonal, 1e-6);
+            let result = kind.maximize(&diagonal, &Floor::new(&diagonal, 1e-6));
             match kind.structure().scatter() {
                 Scatter::Diagonal => {
-                    for (a, b) in result.unwrap().iter().zip(&kind.maximize(&whole, 1e-6).unwrap()) {
+                    for (a, b) in
+                        result.unwrap().iter().zip(&kind.maximize(&whole, &Floor::new(&whole, 1e-6)).unwrap())
+                    {
                         assert_close(*a, *b, 1e-13);
                     }
                 }

@@ -237,5 +237,5 @@ fn statistics_that_weigh_nothing_make_no_model() {
     let error = Model::maximize(&names(2), CovarianceType::Full, &statistics([0.0; 3]), 0.0, None);
     assert_eq!(error.unwrap_err(), Error::NoWeight { total_weight: 0.0 });
     let huge = Model::maximize(&names(2), CovarianceType::Full, &statistics([f64::MAX; 3]), 0.0, None);
-    assert_eq!(huge.unwrap_err(), Error::NoWeight { total_weight: f64::INFINITY });
+    assert_eq!(huge.unwrap_err(), Error::Overflow);
 }

@@ -1,5 +1,7 @@
 //! k-means++ and Lloyd's iterations on the start sample.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -9,12 +11,13 @@ use super::super::rows::Sample;
 const LLOYD: usize = 100;
 
 /// The sample in units of the features' standard deviations; constant features have no say.
-pub struct Scaled {
+pub struct Scaled<'a> {
     columns: Vec<Vec<f64>>,
     weight: Vec<f64>,
+    cancelled: Option<&'a AtomicBool>,
 }
 
-impl Scaled {
+impl<'a> Scaled<'a> {
     pub fn new(sample: &Sample) -> Self {
         let total: f64 = sample.weight.iter().sum();
         let column = |values: &Vec<f64>| {
@@ -24,7 +27,17 @@ impl Scaled {
             let unit = if variance > 0.0 { 1.0 / variance.sqrt() } else { 0.0 };
             values.iter().map(|x| (x - mean) * unit).collect()
         };
-        Self { columns: sample.columns.iter().map(column).collect(), weight: sample.weight.clone() }
+        let columns = sample.columns.iter().map(column).collect();
+        Self { columns, weight: sample.weight.clone(), cancelled: None }
+    }
+
+    /// The same, whose searches end early, with what they have, once somebody sets the flag.
+    pub fn cancellable(self, cancelled: &'a AtomicBool) -> Self {
+        Self { cancelled: Some(cancelled), ..self }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     fn n_rows(&self) -> usize {
@@ -52,7 +65,7 @@ impl Scaled {
         let trials = 2 + (k as f64).ln() as usize;
         let mut centers = vec![self.row(draw(&self.weight, rng))];
         let mut nearest = self.distances(&centers[0]);
-        while centers.len() < k {
+        while centers.len() < k && !self.is_cancelled() {
             let masses: Vec<f64> = nearest.iter().zip(&self.weight).map(|(d, w)| d * w).collect();
             let mut best: Option<(f64, usize, Vec<f64>)> = None;
             for _ in 0..trials {
@@ -76,7 +89,7 @@ impl Scaled {
     pub fn nearest(&self, centers: &[Vec<f64>]) -> (Vec<Option<u32>>, f64) {
         let mut nearest = vec![f64::INFINITY; self.n_rows()];
         let mut component = vec![Some(0); self.n_rows()];
-        for (c, center) in centers.iter().enumerate() {
+        for (c, center) in centers.iter().enumerate().take_while(|_| !self.is_cancelled()) {
             for ((d, n), label) in self.distances(center).iter().zip(&mut nearest).zip(&mut component) {
                 if d < n {
                     *n = *d;
@@ -92,7 +105,7 @@ impl Scaled {
         let mut before = f64::INFINITY;
         for _ in 0..LLOYD {
             let (component, inertia) = self.nearest(centers);
-            if inertia >= before {
+            if inertia >= before || self.is_cancelled() {
                 return;
             }
             before = inertia;

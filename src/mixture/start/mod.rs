@@ -86,7 +86,7 @@ impl Draw {
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
-        let scaled = Scaled::new(&sample);
+        let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
         let drawn = |i| self.candidate(features, &sample, &scaled, i, options, pass);
         let (candidates, max_iter) = match self.n_init {
             _ if self.k == 1 => (1, 0),
@@ -159,10 +159,10 @@ pub fn assigned(
     options: Options,
     pass: Pass,
 ) -> Result<Model> {
-    let statistics = pass.assigned(rows, given, options.covariance_type.structure().scatter())?;
-    if statistics.n_rows < given.k() as u64 {
-        return Err(Error::TooFewRows { k: given.k(), n_rows: statistics.n_rows });
+    if rows.n_rows() < given.k() {
+        return Err(Error::TooFewRows { k: given.k(), n_rows: rows.n_rows() as u64 });
     }
+    let statistics = pass.assigned(rows, given, options.covariance_type.structure().scatter())?;
     if let Some(component) = statistics.weight().iter().position(|w| *w == 0.0) {
         return Err(Error::EmptyStart { component });
     }
@@ -200,3 +200,6 @@ impl Responsibilities for Dirichlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
