@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from decimal import Decimal
 from numbers import Real
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LARGEST_INTEGER = 2**63 - 1
-_NUMERIC_KINDS = "buifO"
+_NUMERIC_KINDS = "buif"
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
 
@@ -37,7 +38,17 @@ def real(name: str, value: Any) -> float:
     """Check a real number: any such type of Python or NumPy, but no bool."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise GmmError(f"{name} must be a number; got {shown(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise GmmError(f"{name} must be a number in double precision: {error}") from error
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Check a bool of Python or NumPy."""
+    if not isinstance(value, bool | np.bool_):
+        raise GmmError(f"{name} must be True or False; got {shown(value)}")
+    return bool(value)
 
 
 def text(name: str, value: Any) -> str:
@@ -58,13 +69,19 @@ def names(name: str, value: Any) -> list[str]:
 
 def float_array(name: str, value: Any) -> NDArray[np.float64]:
     """Check numbers in a rectangular array, and convert them to Float64."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise GmmError(f"{name} must be an array without a mask: fill it with .filled(...)")
     try:
         array = np.asarray(value)
-        if array.dtype.kind in _NUMERIC_KINDS:
+        if array.dtype.kind in _NUMERIC_KINDS or _holds_numbers(array):
             return array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise GmmError(f"{name} must be a rectangular array of numbers: {error}") from error
     raise GmmError(f"{name} must be an array of numbers; got one of dtype {array.dtype}")
+
+
+def _holds_numbers(array: NDArray[Any]) -> bool:
+    return array.dtype.kind == "O" and all(isinstance(x, Real | Decimal) for x in array.flat)
 
 
 def shown(value: object) -> str:

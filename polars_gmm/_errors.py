@@ -47,6 +47,10 @@ class FitInterrupted(KeyboardInterrupt):
                 f"the last model evaluated is the attribute .model of this exception"
             )
 
+    def __reduce__(self) -> tuple[type[FitInterrupted], tuple[GaussianMixture | None]]:
+        """Pickle and copy with the model."""
+        return FitInterrupted, (self.model,)
+
 
 def abbreviated(names: Sequence[str]) -> str:
     """Write a list of names, shortened in the middle when it is long."""

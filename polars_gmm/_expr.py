@@ -28,7 +28,9 @@ class GmmExpr:
 
     A feature column is a struct of numeric fields, an Array, a List of one length, or a numeric
     column. Fields of a struct are matched to a model's features by name, positions of an Array or
-    List by order.
+    List by order. An expression for several columns, such as ``pl.col("x", "y")``, is not one
+    feature column: Polars calls the method for each of them alone, or refuses where other columns
+    go along, such as weights. Put them in a `polars.struct`.
 
     Parameters
     ----------
@@ -183,13 +185,13 @@ class GmmExpr:
             expression for a column of labels 0 to k - 1 or of responsibilities; or a
             GaussianMixture to start from.
         n_init
-            Number of starts tried on the start sample, of which the best goes on; None leaves
-            the choice to the method.
+            Number of starts drawn and tried, of which the best goes on; None for 8 of k-means++
+            or k-means, and 1 of "random". See Notes.
         max_iter
-            Largest number of M-steps.
+            Largest number of M-steps on all rows; those that find the start do not count.
         tol
-            The fit has converged when an iteration raises the mean log-likelihood by less; 0 runs
-            to `max_iter`.
+            The fit has converged when an iteration raises the mean log-likelihood by less than
+            this and by less than the iteration before did; 0 runs to `max_iter`.
         covariance_floor
             Smallest eigenvalue a component's covariance may have, in units of the features'
             pooled variances; 0 turns the floor off.
@@ -198,8 +200,10 @@ class GmmExpr:
         seed
             Same seed, same fit.
         on_failure
-            "raise", or "null" for a null model where the rows cannot be fitted because of nulls,
-            NaN or infinities.
+            "raise", or "null" for a null model where features are null, NaN or infinite, sums
+            overflow, a component of a given start has no row, or covariances come out singular
+            with a `covariance_floor` of 0. Weights that are negative, NaN or null and labels out
+            of range are errors all the same.
 
         Returns
         -------
@@ -207,20 +211,26 @@ class GmmExpr:
             One model struct per column or group: ``version``, ``features``,
             ``covariance_type``, ``weights`` (k), ``means`` (k, d), ``covariances``,
             ``log_likelihood``, ``entropy``, ``n_rows``, ``total_weight``, ``n_iter``,
-            ``converged``. A group with fewer rows than k, or of total weight zero, gives null.
+            ``converged``. A group with fewer rows of positive weight than k always gives null.
 
         Raises
         ------
         GmmError
             At once, if an option is unknown or out of range.
         polars.exceptions.ComputeError
-            When run, if a feature is null (see `nulls`), NaN, infinite or not numeric, or a
-            weight is negative, NaN or null.
+            When run, if a feature is null (see `nulls`), NaN, infinite or not numeric, a weight is
+            negative, NaN or null, or a label is out of range.
 
         Notes
         -----
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
+
+        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default the
+        candidates get 10 EM iterations each on it; where `n_init` is given, each runs until it
+        stops, 1000 at most; a single candidate goes on as drawn. With at least 4 times as many
+        rows as the sample has, the chosen one gets up to 100 iterations more on the sample.
+        ``n_iter`` and `max_iter` count none of these.
 
         Examples
         --------
@@ -312,7 +322,8 @@ class GmmExpr:
         Parameters
         ----------
         model
-            A GaussianMixture, or a column of models of which the first counts.
+            A GaussianMixture, or a column that holds the same model in all rows of a group;
+            models that differ are an error.
         weights
             Name or expression of a column of row weights >= 0.
 
@@ -328,7 +339,8 @@ class GmmExpr:
         GmmError
             If `model` or `weights` is neither a name nor an expression, nor a model.
         polars.exceptions.ComputeError
-            When run, if a feature is NaN or infinite, or a weight is negative, NaN or null.
+            When run, if a feature is NaN or infinite, a weight is negative, NaN or null, or
+            models in a group differ.
 
         Notes
         -----
@@ -360,7 +372,8 @@ class GmmExpr:
         Parameters
         ----------
         model
-            A GaussianMixture, or a column of models of which the first counts.
+            A GaussianMixture, or a column that holds the same model in all rows of a group;
+            models that differ are an error.
         weights
             Name or expression of a column of row weights >= 0.
         covariance_floor

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
+from polars import selectors
 
 from polars_gmm._errors import GmmError, abbreviated, frame_errors
 
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
 FeatureSpec: TypeAlias = str | pl.Expr | Iterable[str | pl.Expr]
 
 
+def named(name: str) -> pl.Expr:
+    """Give the column of exactly this name, also where `pl.col` would read a pattern."""
+    if name == "*" or (name.startswith("^") and name.endswith("$")):
+        return selectors.by_name(name).as_expr()
+    return pl.col(name)
+
+
 def rows_of(features: Sequence[str]) -> pl.Expr:
     """Give the column a model with these features reads.
 
@@ -24,8 +32,9 @@ def rows_of(features: Sequence[str]) -> pl.Expr:
     """
     name = _positional(features)
     if name is not None:
-        return pl.col(name)
-    return pl.col(features[0]) if len(features) == 1 else pl.struct(*features)
+        return named(name)
+    columns = [named(feature) for feature in features]
+    return columns[0] if len(columns) == 1 else pl.struct(columns)
 
 
 def frame_of(features: Sequence[str], values: NDArray[np.float64]) -> pl.DataFrame:
@@ -79,7 +88,7 @@ def _flatten(features: Iterable[object]) -> list[pl.Expr]:
         if isinstance(feature, pl.Expr):
             exprs.append(feature)
         elif isinstance(feature, str):
-            exprs.append(pl.col(feature))
+            exprs.append(named(feature))
         elif isinstance(feature, Iterable):
             exprs.extend(_flatten(feature))
         else:
@@ -101,7 +110,7 @@ def _numeric(frame: pl.LazyFrame, schema: pl.Schema, besides: Sequence[pl.Expr])
             f"a fit needs at least one numeric column, but the columns are "
             f"{_described(schema)}: name the features, or cast them to numbers"
         )
-    return [pl.col(name) for name in names]
+    return [named(name) for name in names]
 
 
 def _described(schema: pl.Schema) -> str:

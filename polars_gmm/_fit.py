@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 _SHORTEST = 1e-9
 
+Evaluation: TypeAlias = tuple[int, float, float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """One iteration of a fit, as given to ``on_iteration``.
+
+    A report stays what it is while the fit goes on. It pickles and copies.
 
     Attributes
     ----------
@@ -56,14 +60,32 @@ class FitReport:
     change: float
     seconds: float
     rows_per_second: float
-    _fitter: Fitter = field(repr=False, compare=False)
     _model: Model = field(repr=False, compare=False)
+    # The course of the fit, which its later iterations append to, and its length at this one.
+    _course: list[Evaluation] = field(repr=False, compare=False)
+    _length: int = field(repr=False, compare=False)
 
     @property
     def model(self) -> GaussianMixture:
         """The model this iteration evaluated, with its own log-likelihood."""
-        course = [row for row in self._fitter.history() if row[0] <= self.iteration]
-        return wrap(self._model, history_frame(course))
+        return wrap(self._model, history_frame(self._course[: self._length]))
+
+    def __reduce__(self) -> tuple[Callable[..., FitReport], tuple[Any, ...]]:
+        """Pickle and copy with the model, packed, and the course of the fit up to it."""
+        figures = (
+            self.iteration,
+            self.log_likelihood,
+            self.change,
+            self.seconds,
+            self.rows_per_second,
+        )
+        return _unpickled, (figures, self._model.pack(), self._course[: self._length])
+
+
+def _unpickled(
+    figures: tuple[int, float, float, float, float], packed: bytes, course: list[Evaluation]
+) -> FitReport:
+    return FitReport(*figures, Model.unpack(packed), course, len(course))
 
 
 OnIteration: TypeAlias = Callable[[FitReport], object]
@@ -125,6 +147,7 @@ def _evaluated(fitter: Fitter | None) -> GaussianMixture | None:
 
 def _iterate(fitter: Fitter, watchers: Sequence[OnIteration]) -> None:
     done, reported = False, 0
+    course: list[Evaluation] = []
     while not done:
         began = perf_counter()
         done = fitter.run(1)
@@ -132,20 +155,22 @@ def _iterate(fitter: Fitter, watchers: Sequence[OnIteration]) -> None:
         model = fitter.model()
         if model is not None and fitter.iteration > reported:
             reported = fitter.iteration
-            report = _report(fitter, model, max(seconds, _SHORTEST))
+            course.extend(fitter.history()[len(course) :])
+            report = _report(fitter, model, course, max(seconds, _SHORTEST))
             answers = [watch(report) for watch in watchers]
             done = done or any(answer is False for answer in answers)
 
 
-def _report(fitter: Fitter, model: Model, seconds: float) -> FitReport:
+def _report(fitter: Fitter, model: Model, course: list[Evaluation], seconds: float) -> FitReport:
     return FitReport(
         iteration=fitter.iteration,
         log_likelihood=fitter.log_likelihood,
         change=fitter.change,
         seconds=seconds,
         rows_per_second=fitter.n_rows / seconds,
-        _fitter=fitter,
         _model=model,
+        _course=course,
+        _length=len(course),
     )
 
 

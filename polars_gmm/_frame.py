@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from polars_gmm._checks import shown
+from polars_gmm._checks import boolean, shown
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, fit_in_memory
@@ -48,7 +48,9 @@ class _FrameNamespace:
         *features
             Names, expressions, selectors, or lists of them; none for every numeric column but
             those of `weights` and `init`. One expression for an Array, List or struct column is
-            used as it is.
+            used as it is. Names are exact: a pattern is ``pl.col("^x.*$")``. Give a computed
+            feature its own name with ``.alias(...)``, or the model takes the column of the same
+            name for it when it scores.
         k
             Number of components.
         covariance_type
@@ -61,13 +63,13 @@ class _FrameNamespace:
             expression for a column of labels 0 to k - 1 or of responsibilities; or a
             GaussianMixture to start from.
         n_init
-            Number of starts tried on the start sample, of which the best goes on; None leaves
-            the choice to the method.
+            Number of starts drawn and tried, of which the best goes on; None for 8 of k-means++
+            or k-means, and 1 of "random". See Notes.
         max_iter
-            Largest number of M-steps.
+            Largest number of M-steps on all rows; those that find the start do not count.
         tol
-            The fit has converged when an iteration raises the mean log-likelihood by less; 0 runs
-            to `max_iter`.
+            The fit has converged when an iteration raises the mean log-likelihood by less than
+            this and by less than the iteration before did; 0 runs to `max_iter`.
         covariance_floor
             Smallest eigenvalue a component's covariance may have, in units of the features'
             pooled variances; 0 turns the floor off.
@@ -100,6 +102,12 @@ class _FrameNamespace:
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
 
+        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default the
+        candidates get 10 EM iterations each on it; where `n_init` is given, each runs until it
+        stops, 1000 at most; a single candidate goes on as drawn. With at least 4 times as many
+        rows as the sample has, the chosen one gets up to 100 iterations more on the sample.
+        ``n_iter`` and `max_iter` count none of these.
+
         Examples
         --------
         >>> import polars_gmm as pg
@@ -123,6 +131,7 @@ class _FrameNamespace:
         )
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
+        shows_progress = boolean("progress", progress)
         weight = optional_column("weights", weights)
         besides = [column for column in (weight, start) if column is not None]
         rows = select_rows(self._frame.lazy(), features, besides=besides)
@@ -132,7 +141,7 @@ class _FrameNamespace:
             lambda: self._frame.select(packed).lazy().collect().to_series(),
             extras=extras,
             options=options,
-            progress=progress,
+            progress=shows_progress,
             on_iteration=on_iteration,
         )
 

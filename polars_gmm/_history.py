@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from polars_gmm._checks import shown
 from polars_gmm._errors import GmmError
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ def to_columns(history: pl.DataFrame) -> dict[str, list[Any]]:
 
 def from_columns(columns: Any) -> pl.DataFrame:
     """Read what `to_columns` wrote."""
+    expected = f"the history in a model's JSON must be lists named {_SCHEMA.names()}"
+    if not isinstance(columns, dict) or columns.keys() != _SCHEMA.keys():
+        raise GmmError(f"{expected}; got {shown(columns)}")
     try:
         return pl.DataFrame(columns, schema=_SCHEMA)
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise GmmError(
-            f"the history in a model's JSON must be lists named {_SCHEMA.names()}: {error}"
-        ) from error
+    except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise GmmError(f"{expected}: {error}") from error

@@ -40,6 +40,7 @@ _DTYPE = pl.Struct(
     }
 )
 _PARAMETERS = ("weights", "means", "covariances")
+_REQUIRED = ("version", "features", "covariance_type", *_PARAMETERS)
 
 
 @final
@@ -170,7 +171,10 @@ class GaussianMixture:
 
     @property
     def n_iter(self) -> int | None:
-        """Number of M-steps from the start to this model; None when not made by a fit."""
+        """Number of M-steps on all rows from the start to this model; None when not made by a fit.
+
+        The iterations that find the start, on a sample of the rows, do not count.
+        """
         return self._model.n_iter
 
     @property
@@ -228,6 +232,11 @@ class GaussianMixture:
         -----
         Bishop (2006), eq. 9.13. A null feature gives null, NaN or infinity gives NaN.
 
+        The columns are found by the names in `features`. A model fitted on a computed column that
+        kept its name, such as ``pl.col("x").log()``, would read the raw ``x``: add the computed
+        column under a name of its own with ``with_columns`` and ``.alias``, and fit that. Names
+        ``a[0]``, ``a[1]``, ... are read as the positions of an Array or List column ``a``.
+
         Examples
         --------
         >>> import polars as pl
@@ -252,6 +261,11 @@ class GaussianMixture:
         -----
         A null, NaN or infinite feature gives null.
 
+        The columns are found by the names in `features`. A model fitted on a computed column that
+        kept its name, such as ``pl.col("x").log()``, would read the raw ``x``: add the computed
+        column under a name of its own with ``with_columns`` and ``.alias``, and fit that. Names
+        ``a[0]``, ``a[1]``, ... are read as the positions of an Array or List column ``a``.
+
         Examples
         --------
         >>> import polars as pl
@@ -274,6 +288,11 @@ class GaussianMixture:
         Notes
         -----
         Bishop (2006), eq. 9.7. A null feature gives null, NaN or infinity gives NaN.
+
+        The columns are found by the names in `features`. A model fitted on a computed column that
+        kept its name, such as ``pl.col("x").log()``, would read the raw ``x``: add the computed
+        column under a name of its own with ``with_columns`` and ``.alias``, and fit that. Names
+        ``a[0]``, ``a[1]``, ... are read as the positions of an Array or List column ``a``.
 
         Examples
         --------
@@ -313,6 +332,8 @@ class GaussianMixture:
         >>> round(model.score(pl.DataFrame({"x": [0.0, 0.0]})), 4)
         -1.4189
         """
+        if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
+            raise GmmError(f"score takes a DataFrame or a LazyFrame; got {shown(frame)}")
         schema = frame.collect_schema()
         density = pl.col("log_density")
         with frame_errors(schema, [rows_of(self.features)]):
@@ -516,13 +537,13 @@ class GaussianMixture:
         return json.dumps({**json.loads(self._model.to_json()), "history": history})
 
     @classmethod
-    def from_json(cls, text: str) -> GaussianMixture:
+    def from_json(cls, text: str | bytes) -> GaussianMixture:
         """Read a model from JSON.
 
         Parameters
         ----------
         text
-            What `to_json` gave.
+            What `to_json` gave, or the same as bytes in UTF-8.
 
         Returns
         -------
@@ -541,16 +562,10 @@ class GaussianMixture:
         >>> pg.GaussianMixture.from_json(model.to_json()).means.tolist()
         [[0.1]]
         """
-        try:
-            content: Any = json.loads(text)
-        except (TypeError, ValueError) as error:
-            raise GmmError(
-                f"expected the JSON of a model, but it does not parse: {error}"
-            ) from error
-        if not isinstance(content, dict) or "history" not in content:
-            return wrap(Model.from_json(text))
-        history = _history.from_columns(content.pop("history"))
-        return wrap(Model.from_json(json.dumps(content)), history)
+        model, history = _parsed(text)
+        return wrap(
+            Model.from_json(model), None if history is None else _history.from_columns(history)
+        )
 
     def write_json(self, path: str | PathLike[str]) -> None:
         """Write `to_json` to a file.
@@ -592,7 +607,7 @@ class GaussianMixture:
         ...     pg.GaussianMixture.read_json(Path(folder) / "model.json") == model
         True
         """
-        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        return cls.from_json(Path(path).read_bytes())
 
     def to_sklearn(self) -> Any:
         """Give the fitted ``sklearn.mixture.GaussianMixture`` with these parameters.
@@ -722,15 +737,44 @@ def _bytes(data: Any) -> bytes:
     return data
 
 
+def _parsed(text: str | bytes) -> tuple[str, Any]:
+    """Split JSON into that of the model alone and its history, if it has one."""
+    try:
+        string = text if isinstance(text, str) else bytes(memoryview(text)).decode()
+        content: Any = json.loads(string)
+        if not isinstance(content, dict) or "history" not in content:
+            return string, None
+        history = content.pop("history")
+        return json.dumps(content), history
+    except (TypeError, ValueError, RecursionError) as error:
+        raise GmmError(f"expected the JSON of a model, but it does not parse: {error}") from error
+
+
 def _struct_series(value: Any) -> pl.Series:
     if isinstance(value, pl.Series):
+        if isinstance(value.dtype, pl.Struct) and len(value) == 1:
+            fields = value.struct.unnest()
+            _check_fields({name: not fields[name].has_nulls() for name in fields.columns})
         return value
     if not isinstance(value, Mapping):
         raise GmmError(f"a model struct must be a Series of length 1 or a dict; got {shown(value)}")
     row: dict[str, Any] = dict(value)
+    _check_fields({name: row[name] is not None for name in row})
+    if all(row[name] is None for name in _REQUIRED):
+        return pl.Series("model", [None], dtype=_DTYPE)
     for name in _PARAMETERS:
-        row[name] = float_array(name, row.get(name)).tolist()
+        row[name] = float_array(name, row[name]).tolist()
     try:
         return pl.Series("model", [row], dtype=_DTYPE)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise GmmError(f"a model struct has fields {list(_DTYPE.to_schema())}: {error}") from error
+
+
+def _check_fields(filled: Mapping[str, bool]) -> None:
+    """Check that the fields of a struct are those of a model, or all null, which is no model."""
+    missing = [name for name in _REQUIRED if not filled.get(name, False)]
+    if missing and (any(filled.values()) or not filled.keys() >= set(_REQUIRED)):
+        raise GmmError(
+            f"a model struct needs the fields {list(_REQUIRED)}, but {missing} are missing or "
+            f"null: give it as fit or to_struct made it"
+        )

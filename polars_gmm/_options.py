@@ -10,6 +10,7 @@ import polars as pl
 from polars_gmm import _lib
 from polars_gmm._checks import integer, real, shown, text
 from polars_gmm._errors import GmmError
+from polars_gmm._features import named
 from polars_gmm._model import GaussianMixture
 
 CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
@@ -105,7 +106,7 @@ def on_failure_option(value: object) -> str:
 def column(name: str, value: object) -> pl.Expr:
     """Give the column of an option: a name or an expression."""
     if isinstance(value, str):
-        return pl.col(value)
+        return named(value)
     if isinstance(value, pl.Expr):
         return value
     raise GmmError(f"{name} must be a column name or a Polars expression; got {shown(value)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from polars_gmm._checks import boolean
 from polars_gmm._plugin import call_with_model
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def responsibilities(rows: pl.Expr, model: bytes | pl.Expr, *, log: bool = False) -> pl.Expr:
     """r_ik = w_k N(x_i | mu_k, Sigma_k) / sum_j w_j N(x_i | mu_j, Sigma_j), or its logarithm."""
-    return _score("responsibilities", rows, model, log=log)
+    return _score("responsibilities", rows, model, log=boolean("log", log))
 
 
 def predict(rows: pl.Expr, model: bytes | pl.Expr) -> pl.Expr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from typing import Any
@@ -68,6 +70,30 @@ def test_a_callback_may_stop_the_fit(stop: int) -> None:
     assert model.log_likelihood == pytest.approx(recomputed, rel=1e-12)
     until_then = df.gmm.fit(**CUT, max_iter=stop, tol=0)
     assert parameters_of(until_then).means.tobytes() == model.means.tobytes()
+
+
+def test_a_report_belongs_to_its_iteration() -> None:
+    df = cut_faithful()
+    reports: list[pg.FitReport] = []
+    model = df.gmm.fit(**CUT, on_iteration=reports.append)
+    for report in (reports[0], reports[4], reports[-1]):
+        until_then = df.gmm.fit(**CUT, max_iter=report.iteration, tol=0)
+        for same in (report, copy.deepcopy(report), pickle.loads(pickle.dumps(report))):
+            assert same == report
+            assert same.model.means.tobytes() == until_then.means.tobytes()
+            assert same.model.log_likelihood == report.log_likelihood
+            assert same.model.n_iter == report.iteration
+            assert same.model.history is not None
+            assert same.model.history["iteration"].to_list() == list(range(report.iteration + 1))
+    assert reports[-1].model == model
+
+
+@pytest.mark.parametrize("with_model", [False, True])
+def test_an_interruption_pickles_and_copies(with_model: bool) -> None:
+    stopped = pg.FitInterrupted(cut_faithful().gmm.fit(**CUT) if with_model else None)
+    for same in (copy.copy(stopped), copy.deepcopy(stopped), pickle.loads(pickle.dumps(stopped))):
+        assert same.model == stopped.model
+        assert str(same) == str(stopped)
 
 
 def test_only_false_stops() -> None:
@@ -346,3 +372,26 @@ def test_max_iter_is_the_most() -> None:
     assert loose.log_likelihood < tight.log_likelihood
     assert loose.converged
     assert tight.converged
+
+
+# Names
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_names_are_no_patterns(lazy: bool) -> None:
+    plain = plane(60).with_columns(a=pl.lit(1.0), w=pl.int_range(pl.len()) % 3 + 1)
+    odd = plain.rename({"x0": "^a$", "x1": "*", "w": "^x.*$"})
+    expected = plain.gmm.fit("x0", "x1", k=2, weights="w")
+    source = odd.lazy() if lazy else odd
+    model = source.gmm.fit("^a$", "*", k=2, weights="^x.*$")
+    assert model.features == ["^a$", "*"]
+    assert parameters_of(model).means.tobytes() == parameters_of(expected).means.tobytes()
+    assert model.score(source) == pytest.approx(expected.score(plain), rel=1e-12)
+    assert "^x.*$" not in source.gmm.fit(k=2, weights="^x.*$").features
+    one = odd.gmm.fit("^a$", k=1)
+    assert one.features == ["^a$"]
+    column = one.to_struct().to_frame("^model$")
+    scored = odd.join(column, how="cross").select(pl.col("a").gmm.log_density("^model$"))
+    assert scored.height == odd.height
+    with pytest.raises(pg.GmmError, match="zz"):
+        source.gmm.fit("^zz$", k=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -382,6 +383,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"nulls": "skip"}, ["nulls", "skip", "raise", "drop"]),
     ({"tol": -1e-3}, ["tol"]),
     ({"tol": float("nan")}, ["tol"]),
+    ({"tol": 10**400}, ["tol", "double"]),
     ({"max_iter": -1}, ["max_iter"]),
     ({"n_init": 0}, ["n_init"]),
     ({"covariance_floor": -1e-6}, ["covariance_floor"]),
@@ -519,3 +521,19 @@ def test_without_a_floor_singular_covariances_are_an_error(flat: list[str]) -> N
         m=xy.gmm.fit(3, covariance_floor=0, on_failure="null")
     )
     assert fitted["m"].is_null().to_list() == [True, False]
+
+
+@pytest.mark.parametrize("flag", ["yes", 1, None])
+def test_flags_are_bools(flag: Any) -> None:
+    with says(GmmError, "log", "True or False", re.escape(repr(flag))):
+        xy.gmm.responsibilities(the_model(), log=flag)
+    with says(GmmError, "log", "True or False"):
+        the_model().responsibilities(log=flag)
+    with says(GmmError, "progress", "True or False"):
+        good().gmm.fit(k=2, progress=flag)
+
+
+def test_flags_of_numpy() -> None:
+    yes: Any = np.True_
+    given = good().select(xy.gmm.responsibilities(the_model(), log=yes))
+    assert given.equals(good().select(xy.gmm.responsibilities(the_model(), log=True)))

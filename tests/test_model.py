@@ -518,3 +518,55 @@ def test_a_frame_of_one_component_is_the_normal_distribution() -> None:
     model = frame(rows).gmm.fit(k=1)
     assert distance(model.means[0], rows.mean(axis=0)) < 1e-13
     assert distance(model.covariances[0], np.cov(rows.T, bias=True)) < 1e-13
+
+
+# What is no model
+
+
+@pytest.mark.parametrize("as_series", [False, True])
+def test_a_struct_without_a_field(as_series: bool) -> None:
+    row = the_value(built().to_struct().to_frame())
+    without = {name: value for name, value in row.items() if name != "means"}
+    for broken in (without, {**row, "means": None}):
+        with says(GmmError, r"\['means'\] are missing or null"):
+            GaussianMixture.from_struct(pl.Series([broken]) if as_series else broken)
+    nothing = dict.fromkeys(row)
+    with says(GmmError, "model is null"):
+        GaussianMixture.from_struct(pl.Series([nothing]) if as_series else nothing)
+
+
+def test_json_as_bytes() -> None:
+    model = fitted()
+    assert GaussianMixture.from_json(model.to_json().encode()) == model
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, b"\xff", 3, None, '{"a":' * 10**5], ids=range(5))
+def test_json_of_no_model(text: Any) -> None:
+    with says(GmmError, "JSON"):
+        GaussianMixture.from_json(text)
+
+
+@pytest.mark.parametrize("history", [None, 3, [1], {"iteration": [1]}, {"iteration": [10**400]}])
+def test_json_with_another_history(history: Any) -> None:
+    content = {**json.loads(built().to_json()), "history": history}
+    if history is None:
+        assert GaussianMixture.from_json(json.dumps(content)) == built()
+    else:
+        with says(GmmError, "history"):
+            GaussianMixture.from_json(json.dumps(content))
+
+
+def test_only_frames_are_scored() -> None:
+    frame_of_lists: Any = {"x0": [1.0], "x1": [1.0]}
+    with says(GmmError, "DataFrame", "dict"):
+        built().score(frame_of_lists)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [np.ma.masked_array([0.5, 0.5], [False, True]), np.array(["0.5", "0.5"], object), [0.5, None]],
+    ids=["masked", "strings", "None"],
+)
+def test_arrays_that_hold_other_things(weights: Any) -> None:
+    with says(GmmError, "weights", "mask|numbers"):
+        GaussianMixture(weights, [[0.0], [1.0]], [[[1.0]]] * 2, features=["a"])
