@@ -11,7 +11,7 @@ from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, fit_in_memory
 from polars_gmm._options import CovarianceType, Init, Nulls, fit_options, optional_column
-from polars_gmm._plugin import call, pack
+from polars_gmm._plugin import call, exportable, pack
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -138,7 +138,7 @@ class _FrameNamespace:
         packed, extras = pack(rows, weight=weight, start=start)
         self._check_schema(packed, {"extras": extras, "options": options})
         return fit_in_memory(
-            lambda: self._frame.select(packed).lazy().collect().to_series(),
+            lambda: self._frame.select(exportable(packed)).lazy().collect().to_series(),
             extras=extras,
             options=options,
             progress=shows_progress,

@@ -11,9 +11,12 @@ from polars.plugins import register_plugin_function
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_POLARS = tuple(int(part) for part in pl.__version__.split(".")[:2])
 _OLDEST_POLARS = (1, 37)
+# Older ones hand a sliced Array column with nulls to plugins in a form that cannot be read.
+_EXPORTS_SLICED_ARRAYS = (1, 43)
 
-if tuple(int(part) for part in pl.__version__.split(".")[:2]) < _OLDEST_POLARS:
+if _POLARS < _OLDEST_POLARS:
     oldest = ".".join(map(str, _OLDEST_POLARS))
     raise ImportError(
         f"polars-gmm needs polars {oldest} or newer, but polars {pl.__version__} is installed: "
@@ -49,7 +52,7 @@ def call(
     return register_plugin_function(
         plugin_path=_LIBRARY,
         function_name=function,
-        args=inputs,
+        args=[exportable(column) for column in inputs],
         kwargs=dict(kwargs),
         # Lets the streaming engine call the function morsel by morsel, and other expressions and
         # filters move past it. False for a fit, whose rows depend on each other.
@@ -58,6 +61,13 @@ def call(
         # `over` and beside longer columns in `select`.
         returns_scalar=scalar,
     )
+
+
+def exportable(column: pl.Expr) -> pl.Expr:
+    """Copy a column where this Polars could not hand it over as it lies."""
+    if _POLARS >= _EXPORTS_SLICED_ARRAYS:
+        return column
+    return pl.when(column.is_not_null()).then(column)
 
 
 def call_with_model(

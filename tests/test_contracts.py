@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from polars_gmm import GaussianMixture
 from polars_gmm._expr import GmmExpr
 from registry import (
     AGGREGATES,
@@ -412,3 +413,18 @@ def test_groups_from_a_scan(it: Expression, tmp_path: Any) -> None:
     out = pl.scan_parquet(path).group_by("g").agg(it.expr()).sort("g").collect(engine="streaming")
     expected = it.frame().group_by("g").agg(it.expr()).sort("g")
     assert bits(out) == bits(expected)
+
+
+def test_sliced_array_columns_with_nulls() -> None:
+    dtype = pl.Array(pl.Float64, 2)
+    rows = [[1.0, 2.0], None, [3.0, 4.0], [5.0, 7.0], None, [5.0, 6.0]]
+    gamma = [[1.0, 0.0], None, [0.0, 1.0], [1.0, 0.0], None, [1.0, 0.0]]
+    df = pl.DataFrame({"l": pl.Series(rows, dtype=dtype), "r": pl.Series(gamma, dtype=dtype)})
+    model = GaussianMixture([1.0], [[0.0, 0.0]], [np.eye(2)], features=["l[0]", "l[1]"])
+    rows_of_l = pl.col("l").gmm
+    whole = df.select(rows_of_l.log_density(model)).to_series()
+    for part, expected in ((df[1:5], whole[1:5]), (df.filter(pl.int_range(6) > 1), whole[2:])):
+        assert part.select(rows_of_l.log_density(model)).to_series().to_list() == expected.to_list()
+    step = df[1:].select(rows_of_l.m_step("r")).to_series().struct.field("means").to_list()
+    assert step == [[[5.0, 6.5], [3.0, 4.0]]]
+    assert df[1:].gmm.fit("l", k=1, nulls="drop").n_rows == 3

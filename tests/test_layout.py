@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RUST = sorted(p for p in (ROOT / "src").rglob("*.rs") if p.stem not in {"testing", "tests"})  # tests' own
+RUST = sorted(
+    p for p in (ROOT / "src").rglob("*.rs") if p.stem not in {"testing", "tests"}
+)  # tests' own
 MIXTURE = sorted((ROOT / "src" / "mixture").rglob("*.rs"))
 PYTHON = sorted((ROOT / "polars_gmm").rglob("*.py"))
 

@@ -107,7 +107,7 @@ pub enum Error {
     },
 
     /// No row to estimate from.
-    #[error("a mixture of k={k} components needs at least {k} rows of positive weight, got {n_rows}; lower k or add rows")]
+    #[error("a mixture of k={k} components needs at least as many rows of positive weight, got {n_rows}; lower k or add rows")]
     TooFewRows {
         /// Components asked for.
         k: usize,
