@@ -41,7 +41,7 @@ def call(
     function
         Symbol in the compiled library.
     inputs
-        Input columns. Polars runs groups in parallel only where there is one; see `pack`.
+        Rows, and a column of models if there is one. Polars runs groups in parallel only where there is one; see `pack`.
     kwargs
         Options, pickled into the plan.
     elementwise
@@ -49,10 +49,11 @@ def call(
     scalar
         The output is one value for a whole column or group.
     """
+    rows, *models = inputs
     return register_plugin_function(
         plugin_path=_LIBRARY,
         function_name=function,
-        args=[exportable(column) for column in inputs],
+        args=[exportable(rows, elementwise=elementwise), *models],
         kwargs=dict(kwargs),
         # Lets the streaming engine call the function morsel by morsel, and other expressions and
         # filters move past it. False for a fit, whose rows depend on each other.
@@ -63,11 +64,13 @@ def call(
     )
 
 
-def exportable(column: pl.Expr) -> pl.Expr:
+def exportable(column: pl.Expr, *, elementwise: bool = False) -> pl.Expr:
     """Copy a column where this Polars could not hand it over as it lies."""
     if _POLARS >= _EXPORTS_SLICED_ARRAYS:
         return column
-    return pl.when(column.is_not_null()).then(column)
+    if elementwise:
+        return pl.when(column.is_not_null()).then(column)
+    return column.gather(pl.int_range(column.len()))
 
 
 def call_with_model(
