@@ -41,7 +41,8 @@ def call(
     function
         Symbol in the compiled library.
     inputs
-        Rows, and a column of models if there is one. Polars runs groups in parallel only where there is one; see `pack`.
+        Rows, and a column of models if there is one. Polars runs groups in parallel only where
+        there is one input; see `pack`.
     kwargs
         Options, pickled into the plan.
     elementwise
