@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,3 +92,21 @@ def says(kind: type[Exception] | tuple[type[Exception], ...], *patterns: str) ->
     assert "panicked" not in text, text
     for pattern in patterns:
         assert re.search(pattern, text, flags=re.IGNORECASE), f"no {pattern!r} in: {text}"
+
+
+def run_python(code: str, *args: str, **env: str) -> str:
+    """Run code in a fresh interpreter and give what it prints.
+
+    It runs in this folder, so that it imports the installed package and not the source beside it.
+    """
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *args],
+        cwd=Path(__file__).parent,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout

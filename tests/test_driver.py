@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,7 @@ import oracle
 import polars_gmm as pg
 from datasets import array_column, blobs, by_quantile, faithful, frame
 from oracle import STRUCTURES
-from support import as_model, parameters_of
+from support import as_model, parameters_of, run_python
 
 STARTS = ("k-means++", "k-means", "random")
 structures = pytest.mark.parametrize("structure", STRUCTURES)
@@ -152,14 +150,7 @@ print("stopped")
 
 @pytest.mark.parametrize("progress", ["quiet", "progress"])
 def test_ctrl_c_keeps_the_last_complete_model(progress: str) -> None:
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", INTERRUPTED, "2.0", progress],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert run.stdout.strip() == "stopped", run.stderr
+    assert run_python(INTERRUPTED, "2.0", progress).strip() == "stopped"
 
 
 # Columns

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +17,15 @@ import oracle
 import polars_gmm as pg
 from datasets import array_column, blobs, faithful, frame
 from oracle import STRUCTURES, distance
-from support import as_model, bits, in_chunks, parameters_of, statistics_distance, the_value
+from support import (
+    as_model,
+    bits,
+    in_chunks,
+    parameters_of,
+    run_python,
+    statistics_distance,
+    the_value,
+)
 
 xy = pl.struct("x0", "x1")
 structures = st.sampled_from(STRUCTURES)
@@ -95,15 +100,9 @@ print(pl.thread_pool_size(), hashlib.sha256(everything(df).encode() + model.pack
 def test_same_bits_for_any_number_of_threads() -> None:
     printed = []
     for threads in ("1", "2"):
-        run = subprocess.run(
-            [sys.executable, "-c", PRINTS_EVERYTHING, str(Path(__file__).parent)],
-            env={**os.environ, "POLARS_MAX_THREADS": threads},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert run.returncode == 0, run.stderr
-        printed.append(run.stdout.split())
+        here = str(Path(__file__).parent)
+        output = run_python(PRINTS_EVERYTHING, here, POLARS_MAX_THREADS=threads)
+        printed.append(output.split())
     assert [threads for threads, _ in printed] == ["1", "2"]
     assert printed[0][1] == printed[1][1]
 
@@ -357,8 +356,4 @@ print((peak() - before) / (n * k * 8))
 
 
 def test_a_fit_holds_no_matrix_of_responsibilities() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURES_MEMORY], capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    assert float(run.stdout) < 0.2
+    assert float(run_python(MEASURES_MEMORY)) < 0.2
