@@ -45,7 +45,8 @@ struct Scores {
 pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> Result<Series> {
     match scorer {
         Scorer::One(model) => {
-            let scores = score_by(&input.table(Some(model.features()))?, model, what)?;
+            let table = input.table(Some(model.features())).map_err(|e| e.in_batch(0, input.len()))?;
+            let scores = score_by(&table, model, what)?;
             match what {
                 Score::Responsibilities { .. } => array_series(name, scores),
                 _ => flat_series(name, vec![scores], what),
@@ -76,7 +77,10 @@ fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec
     for run in starts.windows(2) {
         let part = input.slice(run[0], run[1] - run[0]);
         parts.push(match models.get(run[0])? {
-            Some(model) => score_by(&part.table(Some(model.features()))?, &model, what)?,
+            Some(model) => {
+                let table = part.table(Some(model.features())).map_err(|e| e.in_batch(run[0], rows))?;
+                score_by(&table, &model, what)?
+            }
             None => Scores::nulls(part.len()),
         });
     }
