@@ -91,25 +91,25 @@ pub enum Error {
     #[error("the first field of the packed input must be the feature column and the others {roles:?}, but the expression selects {got} columns; wrap the features in pl.struct(...)")]
     Packed { roles: Vec<String>, got: usize },
 
-    #[error("feature {name:?} has {count} null values, the first in row {row}; drop or fill them, or fit with nulls=\"drop\"")]
+    #[error("feature {name:?} is null in {}, the first is row {row}; drop or fill them, or fit with nulls=\"drop\"", rows(*.count))]
     Nulls { name: String, count: usize, row: usize },
 
-    #[error("feature {name:?} has {count} values that are NaN or infinite, the first in row {row}; filter or fill them first")]
+    #[error("feature {name:?} is NaN or infinite in {}, the first is row {row}; filter or fill them first", rows(*.count))]
     NotFinite { name: String, count: usize, row: usize },
 
-    #[error("{role} must be finite numbers >= 0 and not null, but {count} are {kind}, the first in row {row}; repair or filter these rows")]
+    #[error("{role} must be finite numbers >= 0 and not null, but in {} they are {kind}, the first is row {row}; repair or filter these rows", rows(*.count))]
     Weights { role: Role, kind: &'static str, count: usize, row: usize },
 
-    #[error("{role} must be finite numbers >= 0, but in {count} rows some are {kind}, the first is row {row}; repair or filter these rows")]
+    #[error("{role} must be finite numbers >= 0, but in {} some are {kind}, the first is row {row}; repair or filter these rows", rows(*.count))]
     Responsibilities { role: Role, kind: &'static str, count: usize, row: usize },
 
-    #[error("features and {role} must be null in the same rows, but in {count} rows only one of them is null, the first is row {row}; drop these rows or fill the nulls")]
+    #[error("features and {role} must be null in the same rows, but in {} only one of them is null, the first is row {row}; drop these rows or fill the nulls", rows(*.count))]
     NullMismatch { role: Role, count: usize, row: usize },
 
-    #[error("{role} must not be null where the features are not, but in {count} rows they are, the first is row {row}; drop these rows or fill the nulls")]
+    #[error("{role} must not be null where the features are not, but in {} they are, the first is row {row}; drop these rows or fill the nulls", rows(*.count))]
     NullStart { role: Role, count: usize, row: usize },
 
-    #[error("{role} must be integers from 0 to {last} (k={k}), but in {count} rows they are not, the first is row {row} with {got}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1")]
+    #[error("{role} must be integers from 0 to {last} (k={k}), but in {} they are not, the first is row {row} with {got}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1", rows(*.count))]
     Labels { role: Role, k: usize, last: usize, count: usize, row: usize, got: f64 },
 
     #[error("{role} must be a column of integer labels or of responsibilities (List or Array of k numbers), but it has dtype {dtype}; map it to labels 0 .. k-1")]
@@ -120,6 +120,19 @@ pub enum Error {
 
     #[error("{what} must be a struct with field {field:?}, but column {name:?} has dtype {dtype}; it is made by {maker}")]
     Field { what: &'static str, field: &'static str, name: String, dtype: DataType, maker: &'static str },
+
+    #[error("field {field:?} of {what} must have dtype {expected}, but in column {name:?} it has dtype {dtype}; it is made by {maker}")]
+    FieldType {
+        what: &'static str,
+        field: &'static str,
+        name: String,
+        expected: DataType,
+        dtype: DataType,
+        maker: &'static str,
+    },
+
+    #[error("column {name:?}{place}: {source}")]
+    InColumn { name: String, place: Place, source: Box<Error> },
 
     #[error("statistics must have d features, weight (k), mean (k, d) and scatter (k, d, d) or (k, 1, d), got {got}; give them as statistics or merge made them")]
     Statistics { got: String },
@@ -142,6 +155,10 @@ pub enum Error {
     Option(String),
 }
 
+fn rows(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "row" } else { "rows" })
+}
+
 impl Error {
     /// Whether these data, as numbers, cannot be fitted: nulls, NaN, a label without rows, singular or overflowing
     /// moments. Negative weights and labels out of range are mistakes, not such data.
@@ -161,10 +178,16 @@ impl Error {
         }
     }
 
+    /// The same error of what stands in a row of a column of models or statistics.
+    #[must_use]
+    pub fn in_column(self, name: &str, row: usize) -> Self {
+        Self::InColumn { name: name.into(), place: Place::Row(row), source: Box::new(self) }
+    }
+
     /// The same error of a batch of `rows` rows, whose rows are counted from `start` on.
     #[must_use]
     pub fn in_batch(mut self, start: usize, rows: usize) -> Self {
-        if let Self::Width { place, .. } = &mut self {
+        if let Self::Width { place, .. } | Self::InColumn { place, .. } = &mut self {
             if let Place::Row(row) = *place {
                 *place = Place::Batch { row: start + row, rows };
             }

@@ -55,7 +55,10 @@ fn scored(inputs: &[Series], kwargs: &ModelKwargs, what: Score) -> PolarsResult<
     let name = first(inputs)?.name().clone();
     let scorer = match kwargs.model()? {
         Some(model) => Scorer::One(model),
-        None => Scorer::Column(Models::new(model_input(inputs)?)?),
+        None => {
+            let column = model_input(inputs)?;
+            Scorer::Column(column.name().clone(), Models::new(column)?)
+        }
     };
     Ok(score(&name, Input::new(first(inputs)?, &kwargs.extras)?, &scorer, what)?)
 }
@@ -93,10 +96,11 @@ fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Model>> {
     if let Some(model) = kwargs.model()? {
         return Ok(Some(model));
     }
-    let models = Models::new(model_input(inputs)?)?;
+    let column = model_input(inputs)?;
+    let models = Models::new(column)?;
     match models.changes().len() {
         0 => Ok(None),
-        1 => models.get(0)?.ok_or(Error::NullModel).map(Some),
+        1 => models.get(0).map_err(|e| e.in_column(column.name(), 0))?.ok_or(Error::NullModel).map(Some),
         _ => Err(Error::OneModel),
     }
 }
@@ -204,9 +208,10 @@ fn maximize_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> 
 
 fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
     let options = kwargs.options()?;
-    let name = first(inputs)?.name();
+    let input = first(inputs)?;
+    let name = input.name();
     let mut models = Series::new_empty(name.clone(), &model_dtype());
-    for_each_statistics(first(inputs)?, |_, row| {
+    for_each_statistics(input, |_, row| {
         let model = match row {
             Some((features, statistics)) if statistics.total_weight > 0.0 => Some(Model::maximize(
                 &features,
@@ -219,7 +224,8 @@ fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
         };
         models.append(&model_or_null(name, model.as_ref())?)?;
         Ok(())
-    })?;
+    })
+    .map_err(|e| e.in_batch(0, input.len()))?;
     Ok(models.rechunk())
 }
 

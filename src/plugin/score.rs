@@ -28,7 +28,7 @@ pub enum Score {
 /// A model for all rows, or one for each.
 pub enum Scorer {
     One(Model),
-    Column(Models),
+    Column(PlSmallStr, Models),
 }
 
 /// Scores of some rows: `width` numbers each, and whether the row is null.
@@ -52,8 +52,8 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
                 _ => flat_series(name, vec![scores], what),
             }
         }
-        Scorer::Column(models) => {
-            let parts = score_by_column(input, models, what)?;
+        Scorer::Column(column, models) => {
+            let parts = score_by_column(input, column, models, what)?;
             match what {
                 Score::Responsibilities { .. } => list_series(name, parts),
                 _ => flat_series(name, parts, what),
@@ -63,7 +63,7 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
 }
 
 /// Runs of equal models are factorised once.
-fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec<Scores>> {
+fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score) -> Result<Vec<Scores>> {
     if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
     }
@@ -76,10 +76,11 @@ fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec
     let mut parts = Vec::with_capacity(starts.len());
     for run in starts.windows(2) {
         let part = input.slice(run[0], run[1] - run[0]);
-        parts.push(match models.get(run[0])? {
+        let in_model = |e: Error| e.in_column(column, run[0]).in_batch(0, rows);
+        parts.push(match models.get(run[0]).map_err(in_model)? {
             Some(model) => {
                 let table = part.table(Some(model.features())).map_err(|e| e.in_batch(run[0], rows))?;
-                score_by(&table, &model, what)?
+                score_by(&table, &model, what).map_err(in_model)?
             }
             None => Scores::nulls(part.len()),
         });
