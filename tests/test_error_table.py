@@ -523,7 +523,8 @@ def wrong_schemas() -> dict[str, tuple[pl.DataFrame, dict[str, pl.Expr], str]]:
             df.with_columns(text),
             {**scoring(pl.col("y"), "m"), **fits(pl.col("y")), **steps(pl.col("y"))},
             "features must be a struct of numeric fields, an Array or List of numbers, or one "
-            'numeric column, but column "y" has dtype str; select or cast the numeric columns first',
+            'numeric column, but column "y" has dtype str; '
+            "select or cast the numeric columns first",
         ),
         "an Array of no width": (
             df.with_columns(e=pl.Series([[]] * N, dtype=pl.Array(pl.Float64, 0))),
@@ -678,8 +679,7 @@ def test_lists_of_another_length() -> None:
         v=pl.when(pl.int_range(pl.len()).is_in(BAD)).then(pl.concat_list("x")).otherwise(v)
     )
     sentence = (
-        'features must have width 2, but column "v" has width 1 in row 17; '
-        "give every row 2 numbers"
+        'features must have width 2, but column "v" has width 1 in row 17; give every row 2 numbers'
     )
     exprs = {**fits(pl.col("v")), **steps(pl.col("v"))}
     fails_everywhere(df, exprs, sentence)
