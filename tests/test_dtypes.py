@@ -84,11 +84,11 @@ def both(values: dict[str, list[Any]], dtype: Any) -> tuple[pl.DataFrame, pl.Dat
 
 def without_features(df: pl.DataFrame) -> str:
     """All bits but the names of features, which say whether a feature has a name or a position."""
-    structs = [name for name, dtype in df.schema.items() if isinstance(dtype, pl.Struct)]
-    kept = [
-        pl.col(name).struct.field("*").exclude("features").name.prefix(name) for name in structs
+    parts = [
+        column.struct.unnest().drop("features") if isinstance(column.dtype, pl.Struct) else column
+        for column in df
     ]
-    return bits(df.select(pl.exclude(structs), *kept) if structs else df)
+    return "\n".join(map(bits, parts))
 
 
 def model(d: int) -> pg.GaussianMixture:
@@ -96,7 +96,7 @@ def model(d: int) -> pg.GaussianMixture:
         [0.25, 0.75],
         np.arange(2.0 * d).reshape(2, d),
         [np.eye(d), 4 * np.eye(d)],
-        features="ab"[:d],
+        features=["a", "b"][:d],
     )
 
 
@@ -178,7 +178,7 @@ def test_weights_and_labels_of_any_number(dtype: Any) -> None:
     assert fitted[0] == fitted[1]
     counted = rows.with_columns(z=pl.Series([i % 2 for i in range(12)], dtype=pl.UInt32))
     again = counted.select(x.fit(2, init=pl.col("z"), max_iter=3, tol=0).alias("i"))
-    assert bits(again) == bits(of_wide.select("i"))
+    assert bits(again) == bits(of_wide.select("i").head(1))
 
 
 @numbers

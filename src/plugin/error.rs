@@ -109,7 +109,7 @@ pub enum Error {
     #[error("{role} must not be null where the features are not, but in {} they are, the first is row {row}; drop these rows or fill the nulls", rows(*.count))]
     NullStart { role: Role, count: usize, row: usize },
 
-    #[error("{role} must be integers from 0 to {last} (k={k}), but in {} they are not, the first is row {row} with {got}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1", rows(*.count))]
+    #[error("{role} must be integers from 0 to {last} (k={k}), but in {} they are not, the first is row {row} with {}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1", rows(*.count), number(*.got))]
     Labels { role: Role, k: usize, last: usize, count: usize, row: usize, got: f64 },
 
     #[error("{role} must be a column of integer labels or of responsibilities (List or Array of k numbers), but it has dtype {dtype}; map it to labels 0 .. k-1")]
@@ -153,6 +153,15 @@ pub enum Error {
 
     #[error("{0}")]
     Option(String),
+}
+
+/// A number, with all digits if it is whole.
+fn number(x: f64) -> String {
+    if x.fract() == 0.0 {
+        format!("{x:.0}")
+    } else {
+        x.to_string()
+    }
 }
 
 fn rows(count: usize) -> String {
