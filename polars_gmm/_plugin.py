@@ -71,7 +71,7 @@ def exportable(column: pl.Expr, *, elementwise: bool = False) -> pl.Expr:
         return column
     if elementwise:
         return pl.when(column.is_not_null()).then(column)
-    return column.reverse().reverse()
+    return column.sort_by(pl.int_range(column.len()))
 
 
 def call_with_model(

@@ -675,6 +675,37 @@ def test_columns_that_are_not_there() -> None:
             lf.select(expr).collect_schema()
 
 
+def test_options_name_one_column() -> None:
+    several = "{} must be one column, but the expression selects {}: {}"
+    for source in (good(), unread(good())):
+        for options, words in [
+            ({"weights": pl.col("w", "z")}, ("weights", 2, ["w", "z"])),
+            ({"weights": pl.col("^nope$")}, ("weights", 0, [])),
+            ({"init": pl.col("z", "w")}, ("init", 2, ["z", "w"])),
+        ]:
+            for features in ((), ("x", "y")):
+                with pytest.raises(pg.GmmError) as error:
+                    source.gmm.fit(*features, **{"k": 2, **options})
+                assert str(error.value) == several.format(*words)
+    none = "{} must be one column, but the expression selects none; name a column"
+    nope = pl.col("^nope$")
+    lf = unread(good())
+    for what, exprs in [
+        ("weights", {**fits(weights=nope), **steps(weights=nope)}),
+        ("init", fits(init=nope)),
+        ("responsibilities", {"m_step": xy.gmm.m_step(nope)}),
+    ]:
+        for expr in exprs.values():
+            assert said(lf.select(expr).collect_schema) == none.format(what)
+
+
+@pytest.mark.parametrize("option", ["weights", "init"])
+def test_columns_of_another_length(option: str) -> None:
+    for source in (good(), good().lazy()):
+        with pytest.raises(pg.GmmError, match=r"must have a value for every row, but .*length"):
+            source.gmm.fit("x", "y", **{"k": 3, option: pl.col("z").head(3)})
+
+
 # What only data tell of lists and models
 
 

@@ -347,21 +347,3 @@ impl Source {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::quotient;
-
-    #[test]
-    fn decimals_are_rounded_once() {
-        let largest = 10_i128.pow(38) - 1;
-        let numbers =
-            [0, 1, 7, 123_456_789, (1 << 53) + 1, (1 << 54) + 2, 10_i128.pow(30) + 1, largest / 3, largest];
-        for scale in 0..=38_usize {
-            for x in numbers.into_iter().flat_map(|x| [x, -x]) {
-                let read: f64 = format!("{x}e-{scale}").parse().unwrap_or(f64::NAN);
-                assert_eq!(quotient(x, 10_u128.pow(scale as u32)).to_bits(), read.to_bits(), "{x}e-{scale}");
-            }
-        }
-    }
-}

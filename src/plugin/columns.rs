@@ -242,6 +242,14 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
         return Ok(field.clone());
     }
     let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() { fields } else { &[] };
+    if let Some(role) = roles.iter().find(|role| !fields.iter().any(|f| packed_role(f) == Some(role))) {
+        let what = match role.as_str() {
+            "weight" => "weights",
+            "start" => "init",
+            _ => "responsibilities",
+        };
+        return Err(Error::NoColumn { role: Role { what, column: None } });
+    }
     match fields {
         [rows, extras @ ..] if extras.iter().map(packed_role).eq(roles.iter().map(|r| Some(r.as_str()))) => {
             for (role, extra) in roles.iter().zip(extras) {

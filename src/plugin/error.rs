@@ -91,6 +91,9 @@ pub enum Error {
     #[error("the first field of the packed input must be the feature column and the others {roles:?}, but the expression selects {got} columns; wrap the features in pl.struct(...)")]
     Packed { roles: Vec<String>, got: usize },
 
+    #[error("{role} must be one column, but the expression selects none; name a column")]
+    NoColumn { role: Role },
+
     #[error("feature {name:?} is null in {}, the first is row {row}; drop or fill them, or fit with nulls=\"drop\"", rows(*.count))]
     Nulls { name: String, count: usize, row: usize },
 
@@ -126,8 +129,8 @@ pub enum Error {
         what: &'static str,
         field: &'static str,
         name: String,
-        expected: DataType,
-        dtype: DataType,
+        expected: Box<DataType>,
+        dtype: Box<DataType>,
         maker: &'static str,
     },
 

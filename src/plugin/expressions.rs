@@ -53,12 +53,11 @@ fn scored_field(fields: &[Field], kwargs: &ModelKwargs, what: Score) -> PolarsRe
 
 fn scored(inputs: &[Series], kwargs: &ModelKwargs, what: Score) -> PolarsResult<Series> {
     let name = first(inputs)?.name().clone();
-    let scorer = match kwargs.model()? {
-        Some(model) => Scorer::One(model),
-        None => {
-            let column = model_input(inputs)?;
-            Scorer::Column(column.name().clone(), Models::new(column)?)
-        }
+    let scorer = if let Some(model) = kwargs.model()? {
+        Scorer::One(model)
+    } else {
+        let column = model_input(inputs)?;
+        Scorer::Column(column.name().clone(), Models::new(column)?)
     };
     Ok(score(&name, Input::new(first(inputs)?, &kwargs.extras)?, &scorer, what)?)
 }

@@ -104,7 +104,7 @@ fn check_fields(
             None => return Err(Error::Field { what, field, name: name(), dtype: dtype.clone(), maker }),
             Some(given) if casts(given, expected) => {}
             Some(given) => {
-                let (expected, dtype) = (expected.clone(), given.clone());
+                let (expected, dtype) = (Box::new(expected.clone()), Box::new(given.clone()));
                 return Err(Error::FieldType { what, field, name: name(), expected, dtype, maker });
             }
         }
