@@ -482,3 +482,11 @@ def test_no_other_dtype_is_a_model(name: str) -> None:
             pg.GaussianMixture.from_struct(column)
         assert "panic" not in str(refused.value)
         assert "model" in str(refused.value) or "mixture" in str(refused.value)
+
+
+@pytest.mark.parametrize("field", ["weights", "another"])
+def test_no_extension_dtype_is_part_of_a_model(field: str) -> None:
+    fields = model(1).to_struct().struct.unnest()
+    value = fields.with_columns(extension().head(1).alias(field)).to_struct("model")
+    with pytest.raises(pg.GmmError, match="must hold no extension dtype"):
+        pg.GaussianMixture.from_struct(value)
