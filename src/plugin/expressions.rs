@@ -79,7 +79,7 @@ fn log_density(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     scored(inputs, &kwargs, Score::LogDensity)
 }
 
-/// The one model of an aggregation: in the kwargs, or a column of equal values.
+/// The one model of an aggregation: in the kwargs, or a column of equal values; none if that is null or empty.
 fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Model>> {
     if let Some(model) = kwargs.model()? {
         return Ok(Some(model));
@@ -87,7 +87,7 @@ fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Model>> {
     let models = Models::new(model_input(inputs)?)?;
     match models.changes().len() {
         0 => Ok(None),
-        1 => models.get(0)?.ok_or(Error::NullModel).map(Some),
+        1 => models.get(0),
         _ => Err(Error::OneModel),
     }
 }
