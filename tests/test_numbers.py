@@ -198,9 +198,7 @@ def test_moments_that_overflow_are_said_to(structure: str, scale: float) -> None
 
 @structures
 @pytest.mark.parametrize("scale", [1e-155, 1e-158, 1e-165, 1e-300, 1e-310, 5e-324])
-def test_what_varies_too_little_for_its_variance_is_constant(
-    structure: str, scale: float
-) -> None:
+def test_what_varies_too_little_for_its_variance_is_constant(structure: str, scale: float) -> None:
     """Spreads up to about 1e-162 have no variance in double precision: they count as none."""
     whole = np.round(rows_and_labels()[0] * 8)
     rows = whole * scale
@@ -252,7 +250,9 @@ def test_denormal_weights_count() -> None:
     row = the_value(df.select(xy.gmm.statistics(model, weights="v")))
     expected = the_value(df.select(xy.gmm.statistics(model, weights="w")))
     assert row["n_rows"] == df.height
-    assert distance(np.asarray(row["weight"]) * 1e300, np.asarray(expected["weight"]) * 1e-10) < 1e-8
+    assert (
+        distance(np.asarray(row["weight"]) * 1e300, np.asarray(expected["weight"]) * 1e-10) < 1e-8
+    )
     assert distance(row["mean"], expected["mean"]) <= 1e-8
 
 
@@ -288,7 +288,9 @@ def test_scores_at_an_offset_have_every_bit(structure: str, offset: oracle.Array
     here, there = (start_on_grid(structure, o) for o in (np.zeros(2), offset))
     for score in ("log_density", "predict", "responsibilities"):
         expected = on_grid().select(getattr(xy.gmm, score)(here))
-        assert bits(moved(on_grid(), offset).select(getattr(xy.gmm, score)(there))) == bits(expected)
+        assert bits(moved(on_grid(), offset).select(getattr(xy.gmm, score)(there))) == bits(
+            expected
+        )
 
 
 @structures
@@ -346,9 +348,7 @@ def test_one_far_row_harms_no_component_it_does_not_belong_to(
     rows, labels = rows.copy(), labels.copy()
     rows[place], labels[place] = [far, -far], 1
     df = frame(rows).with_columns(array_column("h", np.eye(3)[labels]))
-    step = the_value(
-        df.select(xy.gmm.m_step("h", covariance_type=structure, covariance_floor=0))
-    )
+    step = the_value(df.select(xy.gmm.m_step("h", covariance_type=structure, covariance_floor=0)))
     got = oracle.parameters(step)
     for component in (0, 2):
         own = rows[labels == component]
@@ -493,13 +493,9 @@ def test_weights_of_all_sizes_at_once(structure: str) -> None:
     rows, labels = rows_and_labels()
     # Each component has weights of its own size, so that no sum drowns another.
     weights = 10.0 ** np.array([-12.0, 0.0, 12.0])[labels] * rng.uniform(0.5, 2.0, size=len(rows))
-    df = frame(rows).with_columns(
-        pl.Series("w", weights), array_column("h", np.eye(3)[labels])
-    )
+    df = frame(rows).with_columns(pl.Series("w", weights), array_column("h", np.eye(3)[labels]))
     step = the_value(
-        df.select(
-            xy.gmm.m_step("h", weights="w", covariance_type=structure, covariance_floor=0)
-        )
+        df.select(xy.gmm.m_step("h", weights="w", covariance_type=structure, covariance_floor=0))
     )
     expected = oracle.m_step(rows, np.eye(3)[labels], structure, weights)
     got = oracle.parameters(step)

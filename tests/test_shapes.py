@@ -679,3 +679,25 @@ def test_models_of_any_shape_share_a_column() -> None:
     assert back == models
     packed = everywhere(column.to_frame(), pl.col("m").gmm.pack())["m"]
     assert packed.to_list() == [model.pack() for model in models]
+
+
+def test_many_models_in_one_query_are_not_mixed_up() -> None:
+    df = rows_frame(1_200)
+    rng = np.random.default_rng(9)
+    models = []
+    for _ in range(20):
+        shift = rng.normal(size=(3, 2))
+        models.append(as_model(parameters()._replace(means=parameters().means + shift), ["x", "y"]))
+    alone = [df.select(xy.gmm.log_density(model)).to_series().to_list() for model in models]
+    assert len({repr(scores) for scores in alone}) == 20
+    order = [*range(20), *rng.permutation(20).tolist()]
+    exprs = [xy.gmm.log_density(models[i]).alias(str(n)) for n, i in enumerate(order)]
+    for engine in ENGINES:
+        together = df.lazy().select(exprs).collect(engine=engine)
+        assert [column.to_list() for column in together] == [alone[i] for i in order]
+    grouped = df.group_by("g", maintain_order=True).agg(
+        xy.gmm.statistics(models[i]).alias(str(n)) for n, i in enumerate(order)
+    )
+    for n, i in enumerate(order):
+        by_column = df.with_columns(m=pl.lit(models[i].pack())).group_by("g", maintain_order=True)
+        assert bits(grouped[str(n)]) == bits(by_column.agg(s=xy.gmm.statistics("m"))["s"])

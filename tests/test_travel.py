@@ -38,20 +38,26 @@ def plans() -> dict[str, pl.LazyFrame]:
         for it in EXPRESSIONS
         if it.shape == "aggregate"
     }
-    return queries | grouped | {
-        "model column": with_model.select(xy.gmm.log_density("m"), r=xy.gmm.responsibilities("m")),
-        "fit over": lf.select(xy.gmm.fit_predict(2, max_iter=3).over("g")),
-        "the model's own": lf.with_columns(the_model().predict(), the_model().log_density()),
-        "fit, join, score": lf.join(
-            lf.group_by("g").agg(m=xy.gmm.fit(2, max_iter=3).gmm.pack()),
-            on="g",
-            maintain_order="left",
-        ).select("g", xy.gmm.log_density("m")),
-        "statistics, merged": lf.group_by("h")
-        .agg(s=xy.gmm.statistics(the_model()))
-        .sort("h")
-        .select(pl.col("s").gmm.merge().gmm.maximize()),
-    }
+    return (
+        queries
+        | grouped
+        | {
+            "model column": with_model.select(
+                xy.gmm.log_density("m"), r=xy.gmm.responsibilities("m")
+            ),
+            "fit over": lf.select(xy.gmm.fit_predict(2, max_iter=3).over("g")),
+            "the model's own": lf.with_columns(the_model().predict(), the_model().log_density()),
+            "fit, join, score": lf.join(
+                lf.group_by("g").agg(m=xy.gmm.fit(2, max_iter=3).gmm.pack()),
+                on="g",
+                maintain_order="left",
+            ).select("g", xy.gmm.log_density("m")),
+            "statistics, merged": lf.group_by("h")
+            .agg(s=xy.gmm.statistics(the_model()))
+            .sort("h")
+            .select(pl.col("s").gmm.merge().gmm.maximize()),
+        }
+    )
 
 
 RUNS_PLANS = """
@@ -170,7 +176,9 @@ def assert_format_1(model: GaussianMixture, structure: str = "full") -> None:
     assert model.means.tolist() == MEANS
     for component, covariance in enumerate(model.covariances):
         compact = np.asarray(COVARIANCES[structure][component % len(COVARIANCES[structure])])
-        written_out = compact if compact.shape == (2, 2) else np.diag([*compact[0], *compact[0]][:2])
+        written_out = (
+            compact if compact.shape == (2, 2) else np.diag([*compact[0], *compact[0]][:2])
+        )
         assert covariance.tolist() == written_out.tolist()
     for name, value in FIGURES.items():
         assert getattr(model, name) == value
@@ -293,9 +301,10 @@ def test_fields_that_are_not_known_are_ignored() -> None:
     assert_format_1(GaussianMixture.from_json(json.dumps({**document("full"), "later": [1]})))
     assert_format_1(GaussianMixture.from_struct({**struct_of("full"), "later": "x"}))
     df = pl.DataFrame({"m": [{"later": 1.0, **struct_of("full")}]})
-    assert df.select(pl.col("m").gmm.pack()).item() == GaussianMixture.from_struct(
-        struct_of("full")
-    ).pack()
+    assert (
+        df.select(pl.col("m").gmm.pack()).item()
+        == GaussianMixture.from_struct(struct_of("full")).pack()
+    )
 
 
 @pytest.mark.parametrize("form", ["parquet", "arrow", "json"])
