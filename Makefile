@@ -12,7 +12,7 @@ SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src polars_gmm -name __pycache__ -prune -o -print 2>/dev/null)
 
 # The tests that also run on the oldest supported Polars.
-OLDEST_TESTS := tests/test_contracts.py tests/test_scoring.py
+OLDEST_TESTS := tests/test_contracts.py tests/test_scoring.py tests/test_dtypes.py
 
 PIP   := -m pip --disable-pip-version-check install --quiet
 TITLE = @printf '\n== %s ==\n' "$(1)"

@@ -752,6 +752,11 @@ def _parsed(text: str | bytes) -> tuple[str, Any]:
 
 def _struct_series(value: Any) -> pl.Series:
     if isinstance(value, pl.Series):
+        if not isinstance(value.dtype, pl.Struct | pl.Binary | pl.Null):
+            raise GmmError(
+                f"a model must be a Series of one model struct or one packed model; "
+                f"got one of dtype {value.dtype}"
+            )
         if isinstance(value.dtype, pl.Struct) and len(value) == 1:
             fields = value.struct.unnest()
             _check_fields({name: not fields[name].has_nulls() for name in fields.columns})

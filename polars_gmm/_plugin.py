@@ -116,5 +116,11 @@ def pack(rows: pl.Expr, **extras: pl.Expr | None) -> tuple[pl.Expr, list[str]]:
     given = {role: column for role, column in extras.items() if column is not None}
     if not given:
         return rows, []
-    fields = (column.alias(f"polars_gmm:{role}") for role, column in given.items())
+    fields = (column.alias(_packed_name(role, column)) for role, column in given.items())
     return pl.struct(rows, *fields), list(given)
+
+
+def _packed_name(role: str, column: pl.Expr) -> str:
+    """Tell the role of a packed column and, for messages, its own name where that is known."""
+    name = column.meta.output_name(raise_if_undetermined=False)
+    return f"polars_gmm:{role}" if name is None else f"polars_gmm:{role}:{name}"

@@ -10,7 +10,8 @@
 //! | `options` | kwargs -> checked options |
 //! | `score` | rows and a model -> one output column |
 //! | `train` | rows and options -> a fit |
-//! | `expressions` | the `#[polars_expr]` shells |
+//! | `expressions` | the expressions: inputs and kwargs taken apart |
+//! | `shell` | the C functions by which Polars calls them |
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
 
@@ -25,5 +26,6 @@ mod expressions;
 mod options;
 pub mod python;
 mod score;
+mod shell;
 mod train;
 mod values;

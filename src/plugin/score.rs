@@ -31,7 +31,7 @@ pub enum Score {
 /// A model for all rows, or one for each.
 pub enum Scorer {
     One(Arc<Factorised>),
-    Column(Models),
+    Column(PlSmallStr, Models),
 }
 
 /// Scores of some rows: `width` numbers each, and whether the row is null.
@@ -48,14 +48,16 @@ struct Scores {
 pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> Result<Series> {
     match scorer {
         Scorer::One(given) => {
-            let scores = score_by(&input.table(Some(given.model.features()))?, &given.density, what);
+            let features = Some(given.model.features());
+            let table = input.table(features).map_err(|e| e.in_batch(0, input.len()))?;
+            let scores = score_by(&table, &given.density, what);
             match what {
                 Score::Responsibilities { .. } => array_series(name, scores),
                 _ => flat_series(name, vec![scores], what),
             }
         }
-        Scorer::Column(models) => {
-            let parts = score_by_column(input, models, what)?;
+        Scorer::Column(column, models) => {
+            let parts = score_by_column(input, column, models, what)?;
             match what {
                 Score::Responsibilities { .. } => list_series(name, parts),
                 _ => flat_series(name, parts, what),
@@ -65,7 +67,7 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
 }
 
 /// Runs of equal models are factorised once.
-fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec<Scores>> {
+fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score) -> Result<Vec<Scores>> {
     if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
     }
@@ -78,8 +80,13 @@ fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec
     let mut parts = Vec::with_capacity(starts.len());
     for run in starts.windows(2) {
         let part = input.slice(run[0], run[1] - run[0]);
-        parts.push(match models.get(run[0])? {
-            Some(model) => score_by(&part.table(Some(model.features()))?, &model.density()?, what),
+        let in_model = |e: Error| e.in_column(column, run[0]).in_batch(0, rows);
+        let given = models.get(run[0]).and_then(|model| model.map(Factorised::new).transpose());
+        parts.push(match given.map_err(in_model)? {
+            Some(Factorised { model, density }) => {
+                let table = part.table(Some(model.features())).map_err(|e| e.in_batch(run[0], rows))?;
+                score_by(&table, &density, what)
+            }
             None => Scores::nulls(part.len()),
         });
     }

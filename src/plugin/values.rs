@@ -11,6 +11,7 @@ use polars::prelude::{
 use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
 use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
+use super::arrow::is_number;
 use super::error::{Error, Result};
 use crate::mixture::codec::{self, VERSION};
 use crate::mixture::linalg::triangle;
@@ -97,9 +98,32 @@ fn check_fields(
     maker: &'static str,
 ) -> Result<()> {
     let given: &[Field] = if let DataType::Struct(given) = dtype { given } else { &[] };
-    match expected.iter().find(|(field, _)| given.iter().all(|g| g.name() != field)) {
-        None => Ok(()),
-        Some((field, _)) => Err(Error::Field { what, field, name: name.into(), dtype: dtype.clone(), maker }),
+    for (field, expected) in expected {
+        let name = || name.to_string();
+        match given.iter().find(|g| g.name() == field).map(Field::dtype) {
+            None => return Err(Error::Field { what, field, name: name(), dtype: dtype.clone(), maker }),
+            Some(given) if casts(given, expected) => {}
+            Some(given) => {
+                let (expected, dtype) = (expected.clone(), given.clone());
+                return Err(Error::FieldType { what, field, name: name(), expected, dtype, maker });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether values of this dtype can be those of a field: nesting alike, around numbers or strings of any kind.
+fn casts(given: &DataType, expected: &DataType) -> bool {
+    match (expected, given) {
+        (_, DataType::Null) => true,
+        (DataType::List(expected), DataType::List(given) | DataType::Array(given, _)) => {
+            casts(given, expected)
+        }
+        (DataType::List(_), _) => false,
+        (DataType::String, given) => {
+            matches!(given, DataType::String | DataType::Categorical(..) | DataType::Enum(..))
+        }
+        (_, given) => is_number(given),
     }
 }
 
@@ -183,7 +207,10 @@ pub fn statistics_series(name: &PlSmallStr, features: &[String], statistics: &St
 
 /// Packed models.
 pub fn packed_series(name: &PlSmallStr, models: &Models) -> Result<Series> {
-    let pack = |row| Ok(models.get(row)?.map(|model| codec::pack(&model)));
+    let pack = |row| {
+        let model = models.get(row).map_err(|e| e.in_column(name, row).in_batch(0, models.len()))?;
+        Ok(model.map(|model| codec::pack(&model)))
+    };
     let packed = (0..models.len()).map(pack).collect::<Result<Vec<Option<Vec<u8>>>>>()?;
     Ok(Series::new(name.clone(), packed))
 }
@@ -466,7 +493,7 @@ fn decode(reason: impl ToString) -> Error {
     crate::mixture::Error::Decode { reason: reason.to_string() }.into()
 }
 
-/// Calls `visit` with the statistics of each row that is not null.
+/// Calls `visit` with the statistics of each row, none for a null.
 ///
 /// # Errors
 /// If a row holds no statistics, or what `visit` returns.
@@ -485,10 +512,9 @@ pub fn for_each_statistics(
     let entropy = columns.cast("entropy", &DataType::Float64)?;
     let n_rows = columns.cast("n_rows", &DataType::UInt64)?;
     let total_weight = columns.cast("total_weight", &DataType::Float64)?;
-    for row in 0..series.len() {
+    let statistics = |row| -> Result<Option<(Vec<String>, Statistics)>> {
         let Some(version) = version.u32()?.get(row) else {
-            visit(row, None)?;
-            continue;
+            return Ok(None);
         };
         codec::check_version(version)?;
         let names = string_list(&features, row)?;
@@ -508,7 +534,10 @@ pub fn for_each_statistics(
         let missing =
             || Error::Statistics { got: "a total_weight that is null, negative or not finite".into() };
         statistics.total_weight = total.ok_or_else(missing)?;
-        visit(row, Some((names, statistics)))?;
+        Ok(Some((names, statistics)))
+    };
+    for row in 0..series.len() {
+        statistics(row).and_then(|s| visit(row, s)).map_err(|e| e.in_column(series.name(), row))?;
     }
     Ok(())
 }
