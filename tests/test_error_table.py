@@ -760,8 +760,6 @@ def test_models_that_differ_in_a_group() -> None:
     )
     fails_everywhere(df, exprs, sentence)
     fails_in_groups(df, exprs, sentence)
-    null = "a model is needed here, but the model is null; fit it first or filter these rows"
-    fails_everywhere(good().with_columns(m=None), exprs, null)
 
 
 def test_statistics_that_do_not_add_up() -> None:

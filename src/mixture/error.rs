@@ -40,7 +40,7 @@ pub enum Error {
     },
 
     /// A weight below zero.
-    #[error("weights must not be negative, got {value} for component {component}")]
+    #[error("weights must not be negative, got {value:?} for component {component}")]
     NegativeWeight {
         /// The component.
         component: usize,
@@ -49,7 +49,7 @@ pub enum Error {
     },
 
     /// A sum of squares below zero.
-    #[error("the diagonal of a scatter matrix must not be negative, got {value} for component {component}; give statistics as they were made")]
+    #[error("the diagonal of a scatter matrix must not be negative, got {value:?} for component {component}; give statistics as they were made")]
     NegativeScatter {
         /// The component.
         component: usize,
@@ -65,7 +65,7 @@ pub enum Error {
     },
 
     /// A covariance that is not symmetric.
-    #[error("the covariance of component {component} must be symmetric, but its entries [{row}, {column}] and [{column}, {row}] are {a} and {b}; average it with its transpose")]
+    #[error("the covariance of component {component} must be symmetric, but its entries [{row}, {column}] and [{column}, {row}] are {a:?} and {b:?}; average it with its transpose")]
     NotSymmetric {
         /// The component.
         component: usize,

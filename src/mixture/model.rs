@@ -343,7 +343,7 @@ impl Model {
         for (component, matrix) in self.covariances.outer_iter().enumerate() {
             for ((row, column), &a) in matrix.indexed_iter() {
                 let b = matrix[[column, row]];
-                let scale = (matrix[[row, row]] * matrix[[column, column]]).abs().sqrt();
+                let scale = matrix[[row, row]].abs().sqrt() * matrix[[column, column]].abs().sqrt();
                 if row < column && (a - b).abs() > SYMMETRY * scale.max(f64::MIN_POSITIVE) {
                     return Err(Error::NotSymmetric { component, row, column, a, b });
                 }

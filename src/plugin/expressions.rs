@@ -1,7 +1,10 @@
 //! The expressions: shells that take inputs and kwargs apart and call what does the work.
 
+use std::sync::Arc;
+
 use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
 
+use super::cache::Factorised;
 use super::columns::{check_features, check_packed, check_start, feature_names, Input};
 use super::error::{Error, Result};
 use super::options::{FitKwargs, MStepKwargs, ModelKwargs};
@@ -34,16 +37,16 @@ fn first<T>(inputs: &[T]) -> Result<&T> {
 /// Checks features and model column from the schema; gives the model's k if it is known.
 fn check_model_inputs(fields: &[Field], kwargs: &ModelKwargs) -> Result<(Field, Option<usize>)> {
     let rows = check_packed(first(fields)?, &kwargs.extras)?;
-    let model = kwargs.model()?;
-    match (&model, fields.get(1)) {
-        (Some(model), _) => check_features(rows.name(), rows.dtype(), model.features())?,
+    let given = kwargs.model()?;
+    match (&given, fields.get(1)) {
+        (Some(given), _) => check_features(rows.name(), rows.dtype(), given.model.features())?,
         (None, Some(column)) => {
             check_model_dtype(column.name(), column.dtype())?;
             feature_names(rows.name(), rows.dtype())?;
         }
         (None, None) => return Err(Error::NullModel),
     }
-    Ok((rows, model.map(|m| m.k())))
+    Ok((rows, given.map(|given| given.model.k())))
 }
 
 fn scored_field(fields: &[Field], kwargs: &ModelKwargs, what: Score) -> PolarsResult<Field> {
@@ -53,8 +56,8 @@ fn scored_field(fields: &[Field], kwargs: &ModelKwargs, what: Score) -> PolarsRe
 
 fn scored(inputs: &[Series], kwargs: &ModelKwargs, what: Score) -> PolarsResult<Series> {
     let name = first(inputs)?.name().clone();
-    let scorer = if let Some(model) = kwargs.model()? {
-        Scorer::One(model)
+    let scorer = if let Some(given) = kwargs.model()? {
+        Scorer::One(given)
     } else {
         let column = model_input(inputs)?;
         Scorer::Column(column.name().clone(), Models::new(column)?)
@@ -90,16 +93,19 @@ fn log_density(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     scored(inputs, &kwargs, Score::LogDensity)
 }
 
-/// The one model of an aggregation: in the kwargs, or a column of equal values.
-fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Model>> {
-    if let Some(model) = kwargs.model()? {
-        return Ok(Some(model));
+/// The one model of an aggregation: in the kwargs, or a column of equal values; none if that is null or empty.
+fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Arc<Factorised>>> {
+    if let Some(given) = kwargs.model()? {
+        return Ok(Some(given));
     }
     let column = model_input(inputs)?;
     let models = Models::new(column)?;
     match models.changes().len() {
         0 => Ok(None),
-        1 => models.get(0).map_err(|e| e.in_column(column.name(), 0))?.ok_or(Error::NullModel).map(Some),
+        1 => {
+            let given = models.get(0).and_then(|model| model.map(Factorised::new).transpose());
+            Ok(given.map_err(|e| e.in_column(column.name(), 0))?.map(Arc::new))
+        }
         _ => Err(Error::OneModel),
     }
 }
@@ -112,10 +118,10 @@ fn statistics_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field
 fn statistics(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let Some(model) = one_model(inputs, &kwargs)? else {
+    let Some(given) = one_model(inputs, &kwargs)? else {
         return Ok(null_series(&name, &statistics_dtype()));
     };
-    let (table, statistics) = train::statistics(&input, &model)?;
+    let (table, statistics) = train::statistics(&input, &given)?;
     Ok(statistics_series(&name, &table.features, &statistics)?)
 }
 
@@ -127,11 +133,11 @@ fn em_step_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
 fn em_step(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let Some(model) = one_model(inputs, &kwargs)? else {
+    let Some(given) = one_model(inputs, &kwargs)? else {
         return Ok(null_series(&name, &model_dtype()));
     };
-    let (table, statistics) = train::statistics(&input, &model)?;
-    let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &model)?;
+    let (table, statistics) = train::statistics(&input, &given)?;
+    let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &given.model)?;
     model_or_null(&name, next.as_ref())
 }
 
@@ -255,7 +261,10 @@ fn fit_predict(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     match train::fit(&input, &kwargs.options.check()?, kwargs.on_failure)? {
-        Some(model) => Ok(score(&name, input, &Scorer::One(model), Score::Predict)?),
+        Some(model) => {
+            let scorer = Scorer::One(Arc::new(Factorised::new(model)?));
+            Ok(score(&name, input, &scorer, Score::Predict)?)
+        }
         None => Ok(Series::full_null(name, input.len(), &DataType::UInt32)),
     }
 }

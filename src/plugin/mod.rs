@@ -5,6 +5,7 @@
 //! | `columns` | input Series -> rows: names, dtypes, roles |
 //! | `arrow` | Arrow arrays -> lanes of f64: chunks, offsets, validity |
 //! | `check` | the checks of data |
+//! | `cache` | models with their factors, the last ones kept |
 //! | `values` | models and statistics <-> Polars structs and Binary |
 //! | `options` | kwargs -> checked options |
 //! | `score` | rows and a model -> one output column |
@@ -17,6 +18,7 @@
 #![deny(clippy::indexing_slicing)]
 
 mod arrow;
+mod cache;
 mod check;
 mod columns;
 mod error;

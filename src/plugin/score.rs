@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing)] // Rows are numbered within leaves that were allocated for them.
 
+use std::sync::Arc;
+
 use polars::prelude::{ArrayChunked, DataType, IntoSeries, ListChunked, PlSmallStr, Series};
 use polars_arrow::array::{FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;
@@ -9,13 +11,14 @@ use polars_arrow::datatypes::ArrowDataType;
 use polars_arrow::offset::Offsets;
 use rayon::prelude::*;
 
+use super::cache::Factorised;
 use super::columns::{Input, Table};
 use super::error::{Error, Result};
 use super::train::{execution, in_pool};
 use super::values::Models;
 use crate::mixture::pass::leaf_rows;
 use crate::mixture::rows::RowState;
-use crate::mixture::{Block, Density, Execution, Model, Rows};
+use crate::mixture::{Block, Density, Execution, Rows};
 
 /// What is asked of each row.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,7 +30,7 @@ pub enum Score {
 
 /// A model for all rows, or one for each.
 pub enum Scorer {
-    One(Model),
+    One(Arc<Factorised>),
     Column(PlSmallStr, Models),
 }
 
@@ -44,9 +47,10 @@ struct Scores {
 /// Wrong dtypes, a model that is none or singular, or lengths that differ.
 pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> Result<Series> {
     match scorer {
-        Scorer::One(model) => {
-            let table = input.table(Some(model.features())).map_err(|e| e.in_batch(0, input.len()))?;
-            let scores = score_by(&table, model, what)?;
+        Scorer::One(given) => {
+            let features = Some(given.model.features());
+            let table = input.table(features).map_err(|e| e.in_batch(0, input.len()))?;
+            let scores = score_by(&table, &given.density, what);
             match what {
                 Score::Responsibilities { .. } => array_series(name, scores),
                 _ => flat_series(name, vec![scores], what),
@@ -77,10 +81,11 @@ fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score)
     for run in starts.windows(2) {
         let part = input.slice(run[0], run[1] - run[0]);
         let in_model = |e: Error| e.in_column(column, run[0]).in_batch(0, rows);
-        parts.push(match models.get(run[0]).map_err(in_model)? {
-            Some(model) => {
+        let given = models.get(run[0]).and_then(|model| model.map(Factorised::new).transpose());
+        parts.push(match given.map_err(in_model)? {
+            Some(Factorised { model, density }) => {
                 let table = part.table(Some(model.features())).map_err(|e| e.in_batch(run[0], rows))?;
-                score_by(&table, &model, what).map_err(in_model)?
+                score_by(&table, &density, what)
             }
             None => Scores::nulls(part.len()),
         });
@@ -94,8 +99,7 @@ impl Scores {
     }
 }
 
-fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
-    let density = model.density()?;
+fn score_by(table: &Table, density: &Density, what: Score) -> Scores {
     let width = match what {
         Score::Responsibilities { .. } => density.k(),
         _ => 1,
@@ -106,9 +110,9 @@ fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
     let values = scores.values.par_chunks_mut(size * width);
     let leaves = values.zip(scores.null.par_chunks_mut(size)).enumerate();
     let leaf = |block: &mut Block, (i, (values, null)): (usize, (&mut [f64], &mut [bool]))| {
-        score_leaf(table, &density, what, i * size, block, values, null);
+        score_leaf(table, density, what, i * size, block, values, null);
     };
-    match execution(rows, &density) {
+    match execution(rows, density) {
         Execution::Parallel => in_pool(|| leaves.for_each_init(Block::default, leaf)),
         Execution::Sequential => {
             let mut block = Block::default();
@@ -116,7 +120,7 @@ fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
             values.zip(scores.null.chunks_mut(size)).enumerate().for_each(|part| leaf(&mut block, part));
         }
     }
-    Ok(scores)
+    scores
 }
 
 fn score_leaf(

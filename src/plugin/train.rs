@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicBool;
 
 use polars_core::runtime::RAYON;
 
+use super::cache::Factorised;
 use super::check::Nulls;
 use super::columns::{check_width, field_order, Input, StartColumn, Table};
 use super::error::{Error, Place, Result};
@@ -43,14 +44,13 @@ fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>
 /// Statistics of the rows under a model; rows with a null feature do not count.
 ///
 /// # Errors
-/// NaN, bad weights, a singular model.
-pub fn statistics(input: &Input, model: &Model) -> Result<(Table, Statistics)> {
+/// NaN, bad weights.
+pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> Result<(Table, Statistics)> {
     let table = input.table(Some(model.features()))?;
     table.check(false)?;
-    let density = model.density()?;
     let form = model.covariance_type().structure().scatter();
     let statistics =
-        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, &density, form))?;
+        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
     Ok((table, statistics))
 }
 

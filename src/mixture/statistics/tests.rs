@@ -92,7 +92,7 @@ fn a_bad_guess_of_the_means_costs_nothing() {
     let d = 5;
     let mut block = block(&sample(90, d, 6), 3);
     let expected = two_passes(&block);
-    for distance in [1e2, -1e5, 1e8, -1e10] {
+    for distance in [1e2, -1e5, 1e8, -1e10, 1e20, -1e100, 1e300] {
         for form in [Scatter::Full, Scatter::Diagonal] {
             let about = vec![distance; 3 * d];
             assert_moments(&Statistics::of_block(&mut block, &about, form), &expected, 1e-12);
