@@ -37,6 +37,8 @@ class FitInterrupted(KeyboardInterrupt):
     True
     """
 
+    model: GaussianMixture | None
+
     def __init__(self, model: GaussianMixture | None = None) -> None:
         self.model = model
         if model is None:

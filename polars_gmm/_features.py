@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 from polars import selectors
 
 from polars_gmm._errors import GmmError, abbreviated, frame_errors
+from polars_gmm._versions import POLARS, SELECTS_EXACT_NAMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,9 +22,11 @@ FeatureSpec: TypeAlias = str | pl.Expr | Iterable[str | pl.Expr]
 
 def named(name: str) -> pl.Expr:
     """Give the column of exactly this name, also where `pl.col` would read a pattern."""
-    if name == "*" or (name.startswith("^") and name.endswith("$")):
+    if name != "*" and not (name.startswith("^") and name.endswith("$")):
+        return pl.col(name)
+    if POLARS >= SELECTS_EXACT_NAMES:
         return selectors.by_name(name).as_expr()
-    return pl.col(name)
+    return pl.Expr.deserialize(StringIO(json.dumps({"Column": name})), format="json")
 
 
 def rows_of(features: Sequence[str]) -> pl.Expr:
