@@ -74,6 +74,16 @@ pub enum Error {
     #[error("{what} must be a struct with field {field:?}, but column {name:?} has dtype {dtype}; it is made by {maker}")]
     Field { what: &'static str, field: &'static str, name: String, dtype: DataType, maker: &'static str },
 
+    #[error("{what} must have a field {field:?} of dtype {expected}, but in column {name:?} its dtype is {dtype}; it is made by {maker}")]
+    PartDtype {
+        what: &'static str,
+        field: &'static str,
+        expected: DataType,
+        name: String,
+        dtype: DataType,
+        maker: &'static str,
+    },
+
     #[error("statistics must have d features, weight (k), mean (k, d) and scatter (k, d, d) or (k, 1, d), got {got}; give them as statistics or merge made them")]
     Statistics { got: String },
 

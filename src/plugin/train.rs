@@ -50,6 +50,7 @@ pub fn statistics(input: &Input, model: &Model) -> Result<(Table, Statistics)> {
     let form = model.covariance_type().structure().scatter();
     let statistics =
         run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, &density, form))?;
+    statistics.check_finite()?;
     Ok((table, statistics))
 }
 
