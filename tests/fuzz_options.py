@@ -139,5 +139,5 @@ def run(cases: int, seed: int) -> int:
             refused += is_refused(lambda data=data: _lib.check_options(data))
         series = FRAME.select(random.choice(COLUMNS).alias("x")).to_series()
         for data in (damaged(pickle.dumps(FITTING)), pickle.dumps(changed(FITTING))):
-            refused += is_refused(lambda data=data: _lib.Fitter(series, data).run(2))
+            refused += is_refused(lambda s=series, data=data: _lib.Fitter(s, data).run(2))
     return refused
