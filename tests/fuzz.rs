@@ -165,7 +165,8 @@ fn model() -> impl Strategy<Value = Model> {
     (kind(), 1..4_usize, select(vec![1, 2, 3, 5, 9])).prop_flat_map(|(kind, k, d)| {
         let mean = finite().prop_map(|x| x.clamp(-1e150, 1e150));
         let variance = (0.1..3.0, scale()).prop_map(|(v, s)| v * s * s);
-        (vec(0.0..1.0_f64, k), vec(mean, k * d), vec(definite(d), k), vec(variance, k * d)).prop_map(
+        let mass = prop_oneof![4 => 0.0..1.0, 1 => Just(0.0)];
+        (vec(mass, k), vec(mean, k * d), vec(definite(d), k), vec(variance, k * d)).prop_map(
             move |(mass, means, matrices, variances)| {
                 let shape = kind.structure().shape(k, d);
                 let flat = if shape.1 == d { matrices.concat() } else { variances };
@@ -430,6 +431,7 @@ proptest! {
             prop_assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{:?}", shares);
             prop_assert_eq!(block.log_density()[i], logs.log_density()[i]);
             for (c, r) in shares.iter().enumerate() {
+                prop_assert!(model.weights()[c] > 0.0 || *r == 0.0, "{:?}", shares);
                 let log = logs.component(c)[i];
                 prop_assert!((log.exp() - r).abs() < 1e-12, "{} {}", log, r);
             }
