@@ -774,6 +774,7 @@ def _struct_series(value: Any) -> pl.Series:
         return pl.Series("model", [None], dtype=_DTYPE)
     for name in _PARAMETERS:
         row[name] = float_array(name, row[name]).tolist()
+    row["features"] = names("features", row["features"])
     try:
         return pl.Series("model", [row], dtype=_DTYPE)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:

@@ -58,7 +58,7 @@ pub enum Error {
     },
 
     /// Weights that are no distribution.
-    #[error("weights must sum to 1 (to 1e-6), they sum to {sum}; divide them by their sum")]
+    #[error("weights must sum to 1 (to 1e-6), they sum to {sum:?}; divide them by their sum")]
     WeightSum {
         /// Their sum.
         sum: f64,

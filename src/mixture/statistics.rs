@@ -193,6 +193,20 @@ impl Statistics {
         }
     }
 
+    /// Whether moments and figures are finite.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`].
+    pub fn check_finite(&self) -> Result<()> {
+        let figures = [self.log_likelihood, self.entropy, self.total_weight];
+        let moments = self.weight.iter().chain(&self.mean).chain(&self.scatter);
+        if moments.chain(&figures).all(|v| v.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::Overflow)
+        }
+    }
+
     /// Adds the rows of `other`, which has the same shape.
     pub fn merge(&mut self, other: &Self) {
         let (d, width) = (self.d, self.form.len(self.d));

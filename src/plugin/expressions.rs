@@ -200,7 +200,10 @@ fn merge(inputs: &[Series], (): ()) -> PolarsResult<Series> {
     })?;
     let name = first(inputs)?.name();
     match sum {
-        Some((features, statistics)) => Ok(statistics_series(name, &features, &statistics)?),
+        Some((features, statistics)) => {
+            statistics.check_finite().map_err(Error::from)?;
+            Ok(statistics_series(name, &features, &statistics)?)
+        }
         None => Ok(null_series(name, &statistics_dtype())),
     }
 }

@@ -51,6 +51,7 @@ pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> 
     let form = model.covariance_type().structure().scatter();
     let statistics =
         run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+    statistics.check_finite()?;
     Ok((table, statistics))
 }
 

@@ -193,6 +193,21 @@ fn parts_far_apart_merge_by_the_formula() {
 }
 
 #[test]
+fn moments_that_overflow_are_found() {
+    let at = |m: f64| Statistics::from_parts((1, 1, Scatter::Full), vec![1.0], vec![m], vec![0.0]).unwrap();
+    let mut sum = at(1.0);
+    sum.merge(&at(3.0));
+    assert_eq!(sum.check_finite(), Ok(()));
+    sum.merge(&at(1e200));
+    assert_eq!(sum.check_finite(), Err(Error::Overflow));
+    for figure in [f64::NAN, f64::NEG_INFINITY] {
+        let mut statistics = at(1.0);
+        statistics.log_likelihood = figure;
+        assert_eq!(statistics.check_finite(), Err(Error::Overflow));
+    }
+}
+
+#[test]
 fn merging_nothing_changes_no_bit() {
     for form in [Scatter::Full, Scatter::Diagonal] {
         let some = part(&sample(50, 3, 8), 0..50, form);
