@@ -12,7 +12,6 @@ use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
-use super::arrow::is_number;
 use super::error::{Error, Result};
 use crate::mixture::codec::{self, VERSION};
 use crate::mixture::linalg::{asymmetry, triangle};
@@ -583,7 +582,8 @@ fn pack_scatter([k, rows, d]: [usize; 3], scatter: &[f64]) -> Result<(Scatter, V
         let entry = |i: usize, j: usize| scatter[(c * d + i) * d + j];
         if let Some((row, column)) = asymmetry(d, entry) {
             let (a, b) = (entry(row, column), entry(column, row));
-            let got = format!("a scatter of component {c} with {a:?} at [{row}, {column}] and {b:?} across it");
+            let got =
+                format!("a scatter of component {c} with {a:?} at [{row}, {column}] and {b:?} across it");
             return Err(Error::Statistics { got });
         }
         for i in 0..d {
