@@ -57,7 +57,7 @@ OF_MODELS = {
     "weights": [
         pl.lit(1.0),
         pl.concat_list(pl.lit("1")),
-        pl.concat_list(pl.concat_list(pl.lit(1))),
+        pl.lit(pl.Series([[[1.0]]])),
     ],
     "means": [pl.concat_list(pl.lit(1.0)), pl.lit("full")],
     "n_iter": [pl.lit(1.5)],
