@@ -11,7 +11,7 @@ from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, fit_in_memory
 from polars_gmm._options import CovarianceType, Init, Nulls, fit_options, optional_column
-from polars_gmm._plugin import call, exportable, pack
+from polars_gmm._plugin import call, importable, pack
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -148,7 +148,7 @@ class _FrameNamespace:
 
     def _read(self, packed: pl.Expr) -> pl.Series:
         with frame_errors(self._frame.lazy().collect_schema(), [packed]):
-            return self._frame.select(exportable(packed)).lazy().collect().to_series()
+            return importable(self._frame.select(packed).lazy().collect().to_series())
 
     def _check_schema(self, packed: pl.Expr, kwargs: dict[str, object]) -> None:
         """Raise what the schema tells before any row is read."""
