@@ -1,0 +1,93 @@
+"""Indices, bounds and offsets that larger tests pass over: each fails for one of them wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import polars_gmm as pg
+from polars_gmm import GmmError
+from support import ComputeError, in_chunks, says, the_value
+
+# More rows than the checks look at together.
+N = 5000
+
+
+def standard(features: list[str], means: Any = ((0.0, 1.0),), structure: str = "full") -> Any:
+    k, d = np.shape(means)
+    covariances = np.stack([np.diag(np.arange(1.0, d + 1))] * k)
+    weights = np.full(k, 1 / k)
+    if structure == "spherical":
+        covariances = np.stack([np.eye(d)] * k)
+    return pg.GaussianMixture(
+        weights, means, covariances, features=features, covariance_type=structure
+    )
+
+
+def numbers(n: int = N) -> pl.DataFrame:
+    rng = np.random.default_rng(3)
+    return pl.DataFrame({"x": rng.standard_normal(n), "y": rng.standard_normal(n)})
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [2, 3]])
+def test_null_lists_have_no_length(cuts: list[int]) -> None:
+    lists = pl.Series("v", [None, [1.0, 2.0], None, [3.0, 4.0]], dtype=pl.List(pl.Float64))
+    df = pl.DataFrame([in_chunks(lists, cuts)])
+    model = standard(["v[0]", "v[1]"])
+    scores = df.select(model.log_density()).to_series()
+    plain = pl.DataFrame({"v[0]": [1.0, 3.0], "v[1]": [2.0, 4.0]})
+    assert scores.is_null().to_list() == [True, False, True, False]
+    expected = plain.select(pl.struct(pl.all()).gmm.log_density(model)).to_series()
+    assert scores.drop_nulls().to_list() == expected.to_list()
+    assert the_value(df.select(pl.col("v").gmm.statistics(model)))["n_rows"] == 2
+
+
+def test_the_row_of_another_length_is_counted_through_all_chunks() -> None:
+    lists = [[1.0, 2.0]] * 70
+    lists[66] = [1.0]
+    df = pl.DataFrame([in_chunks(pl.Series("v", lists), [30, 60])])
+    with says(ComputeError, r"width 1 in row 66\b"):
+        df.select(pl.col("v").gmm.fit(1))
+
+
+def test_labels_of_many_rows_belong_to_their_rows() -> None:
+    df = numbers().with_columns(z=pl.int_range(pl.len()) // 2100)
+    model = df.gmm.fit("x", "y", k=3, init=pl.col("z"), max_iter=0)
+    means = df.group_by("z").agg(pl.col("x", "y").mean()).sort("z").select("x", "y").to_numpy()
+    assert np.allclose(model.means, means, atol=1e-12)
+
+
+@pytest.mark.parametrize("init", ["model", "labels"])
+def test_rows_of_no_weight_are_no_rows_for_k_components(init: str) -> None:
+    """However the fit begins."""
+    df = numbers(6).with_columns(
+        w=pl.Series([1.0, 0.0, 2.0, 0.0, 0.0, 0.0]), z=pl.Series([0, 2, 1] * 2)
+    )
+    start = standard(["x", "y"], [[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]])
+    options: dict[str, Any] = {"init": start if init == "model" else pl.col("z")}
+    with says(GmmError, "k=3", r"\b2\b"):
+        df.gmm.fit("x", "y", k=3, weights="w", **options)
+    assert the_value(df.select(pl.struct("x", "y").gmm.fit(3, weights="w", **options))) is None
+
+
+def test_models_that_differ_in_their_names_alone() -> None:
+    df = pl.DataFrame({"x": [1.0, 1.0], "y": [5.0, 5.0]})
+    models = [standard(["x", "y"]), standard(["y", "x"])]
+    column = pl.concat([model.to_struct() for model in models])
+    xy = pl.struct("x", "y")
+    scores = df.with_columns(m=column).select(xy.gmm.log_density("m")).to_series()
+    expected = [df[:1].select(xy.gmm.log_density(model)).item() for model in models]
+    assert scores.to_list() == expected
+    assert expected[0] != expected[1]
+
+
+def test_models_that_differ_in_their_type_alone() -> None:
+    """The numbers are the same, the next models are not."""
+    df = pl.DataFrame({"x": [1.0, 2.0], "y": [5.0, 7.0]})
+    models = [standard(["x"], [[0.0]], structure) for structure in ("full", "spherical")]
+    column = pl.concat([model.to_struct() for model in models])
+    with says(ComputeError, "several"):
+        df.with_columns(m=column).select(pl.struct("x").gmm.em_step("m"))
