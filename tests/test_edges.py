@@ -91,3 +91,31 @@ def test_models_that_differ_in_their_type_alone() -> None:
     column = pl.concat([model.to_struct() for model in models])
     with says(ComputeError, "several"):
         df.with_columns(m=column).select(pl.struct("x").gmm.em_step("m"))
+
+
+@pytest.mark.parametrize("field", ["means", "covariances"])
+def test_ragged_lists_of_the_right_total(field: str) -> None:
+    """As many numbers as there should be, in rows of other lengths."""
+    model = standard(["x", "y"], [[0.0, 1.0], [2.0, 3.0]])
+    value = model.to_struct().to_list()[0]
+    rows = value[field] if field == "means" else value[field][1]
+    rows[0], rows[1] = rows[0][:1], rows[0][1:] + rows[1]
+    ragged = pl.Series("m", [value], dtype=model.to_struct().dtype).to_frame()
+    with says(ComputeError, f"{field} are ragged"):
+        ragged.select(pl.col("m").gmm.pack())
+
+
+def test_statistics_of_other_features_do_not_merge() -> None:
+    """Nor do those of the same features in another order."""
+    df, xy = numbers(20), pl.struct("x", "y")
+    parts = [df.select(s=xy.gmm.statistics(standard(names))) for names in (["x", "y"], ["y", "x"])]
+    with says(ComputeError, r"merged only if", r'\["x", "y"\]', r'\["y", "x"\]'):
+        pl.concat(parts).select(pl.col("s").gmm.merge())
+
+
+def test_statistics_of_no_weight_have_no_maximum() -> None:
+    df, model = numbers(20), standard(["x", "y"])
+    nothing = df.clear().select(s=pl.struct("x", "y").gmm.statistics(model))
+    something = df.select(s=pl.struct("x", "y").gmm.statistics(model))
+    models = pl.concat([nothing, something, nothing]).select(pl.col("s").gmm.maximize())
+    assert models.to_series().is_null().to_list() == [True, False, True]
