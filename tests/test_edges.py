@@ -119,3 +119,42 @@ def test_statistics_of_no_weight_have_no_maximum() -> None:
     something = df.select(s=pl.struct("x", "y").gmm.statistics(model))
     models = pl.concat([nothing, something, nothing]).select(pl.col("s").gmm.maximize())
     assert models.to_series().is_null().to_list() == [True, False, True]
+
+
+def test_a_row_with_null_is_left_out_whatever_else_it_holds() -> None:
+    df = numbers(20).with_columns(
+        pl.when(pl.int_range(pl.len()) != 4).then("x").alias("x"),
+        pl.when(pl.int_range(pl.len()) != 4).then("y").otherwise(float("nan")).alias("y"),
+    )
+    xy = pl.struct("x", "y")
+    statistics = the_value(df.select(xy.gmm.statistics(standard(["x", "y"]))))
+    without = the_value(df.drop_nulls().select(xy.gmm.statistics(standard(["x", "y"]))))
+    assert statistics["n_rows"] == without["n_rows"] == 19
+    assert np.allclose(statistics["scatter"], without["scatter"])
+    assert df.gmm.fit(k=1, nulls="drop").n_rows == 19
+
+
+def test_a_component_without_rows_stays_where_it_was() -> None:
+    df = numbers(50)
+    model = pg.GaussianMixture(
+        [1.0, 0.0], [[0.0, 0.0], [70.0, -8.0]], np.stack([np.eye(2)] * 2), features=["x", "y"]
+    )
+    step = the_value(df.select(pl.struct("x", "y").gmm.em_step(model)))
+    assert step["weights"] == [1.0, 0.0]
+    assert step["means"][1] == [70.0, -8.0]
+    assert np.allclose(step["means"][0], df.mean().row(0))
+
+
+@pytest.mark.parametrize("order", [["b", "c", "a"], ["c", "a", "b"], ["b", "a", "c"]])
+def test_a_start_has_its_features_by_name(order: list[str]) -> None:
+    """In cycles of three, the way there is not the way back."""
+    means = {"a": 0.0, "b": 100.0, "c": -3000.0}
+    df = numbers(30).select(
+        pl.col("x").alias("a"), (pl.col("y") + 100).alias("b"), (pl.col("x") * 2 - 3000).alias("c")
+    )
+    start = standard(order, [[means[name] for name in order]])
+    model = df.gmm.fit(k=1, init=start, max_iter=0)
+    assert model.features == ["a", "b", "c"]
+    assert model.means.tolist() == [[0.0, 100.0, -3000.0]]
+    variances = {name: float(j + 1) for j, name in enumerate(order)}
+    assert np.diag(model.covariances[0]).tolist() == [variances[name] for name in "abc"]
