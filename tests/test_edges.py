@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import polars as pl
 import pytest
 
 import polars_gmm as pg
-from polars_gmm import GmmError
+from polars_gmm import GmmError, _lib
+from polars_gmm._options import fit_options
 from support import ComputeError, in_chunks, says, the_value
 
 # More rows than the checks look at together.
@@ -158,3 +160,23 @@ def test_a_start_has_its_features_by_name(order: list[str]) -> None:
     assert model.means.tolist() == [[0.0, 100.0, -3000.0]]
     variances = {name: float(j + 1) for j, name in enumerate(order)}
     assert np.diag(model.covariances[0]).tolist() == [variances[name] for name in "abc"]
+
+
+@pytest.mark.parametrize("bad", [None, float("nan")])
+def test_weights_of_many_rows_belong_to_their_rows(bad: float | None) -> None:
+    row = pl.int_range(pl.len())
+    df = numbers().with_columns(
+        pl.when(row != 4000).then("x").otherwise(pl.lit(bad)).alias("x"),
+        w=pl.when(row == 4000).then(0.0).otherwise(1.0),
+        v=pl.when(row == 4000 - 2048).then(0.0).otherwise(1.0),
+    )
+    assert df.gmm.fit("x", "y", k=1, weights="w").n_rows == N - 1
+    with says(GmmError, r"feature \"x\"", r"row 4000\b"):
+        df.gmm.fit("x", "y", k=1, weights="v")
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_the_compiled_code_counts_components_itself(k: int) -> None:
+    options, _ = fit_options(1)
+    with says(GmmError, f"k must be an integer >= 1, got {k}"):
+        _lib.check_options(pickle.dumps({**options, "k": k}))
