@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::acceleration::Acceleration;
 use super::covariance::{CovarianceType, Floor};
 use super::error::{Error, Result};
 use super::model::{Model, Training};
@@ -23,6 +24,8 @@ pub struct Options {
     pub tol: f64,
     /// Smallest eigenvalue of a covariance, in units of the features' variances.
     pub covariance_floor: f64,
+    /// Whether steps are extrapolated.
+    pub accelerate: bool,
 }
 
 impl Options {
@@ -76,10 +79,14 @@ pub struct Em {
     canonical: bool,
     iteration: u32,
     asked: Model,
+    /// The EM step to fall back to, where the asked model is an extrapolation.
+    plain: Option<Model>,
     accepted: Option<Model>,
     history: Vec<Record>,
     outcome: Option<Outcome>,
     floor: Option<Floor>,
+    path: Acceleration,
+
 }
 
 /// A change of the mean log-likelihood up to this, relative, is rounding.
@@ -96,10 +103,12 @@ impl Em {
             canonical,
             iteration: 0,
             asked: start,
+            plain: None,
             accepted: None,
             history: Vec::new(),
             outcome: None,
             floor: None,
+            path: Acceleration::default(),
         }
     }
 
@@ -117,26 +126,57 @@ impl Em {
             return Ok(true);
         }
         let value = statistics.log_likelihood;
+        let change = self.log_likelihood().map(|before| (value - before) / statistics.total_weight);
+        let scale = (value / statistics.total_weight).abs().max(1.0);
+        if let Some(plain) = self.plain.take() {
+            if change.is_some_and(|rise| !(rise >= -scale * ROUNDING)) {
+                self.refuse(plain);
+                return Ok(self.outcome.is_some());
+            }
+            self.path.accepted(change.unwrap_or(0.0));
+        }
         if !value.is_finite() {
             return Err(Error::LikelihoodNotFinite { iteration: self.iteration, value });
         }
-        let change = self.log_likelihood().map(|before| (value - before) / statistics.total_weight);
         // A start may lie outside the structure and floor asked for: climbing begins at the first M-step.
-        let climbed = change.filter(|_| self.iteration > 1);
-        let (accepted, outcome) = self.judge(climbed, value / statistics.total_weight);
-        self.outcome = outcome;
-        if accepted {
-            self.accepted = Some(self.evaluated(statistics));
-            self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
+        let rise = change.filter(|_| self.iteration > 1);
+        if let Some(outcome) = self.fallen(rise, scale) {
+            self.outcome = Some(outcome);
+            return Ok(true);
         }
+        self.accepted = Some(self.evaluated(statistics));
+        self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
+        let covariance_floor = self.options.covariance_floor;
+        let floor = self.floor.get_or_insert_with(|| Floor::new(statistics, covariance_floor));
+        let (features, kind) = (self.asked.features(), self.options.covariance_type);
+        let next = Model::maximize_above(features, kind, statistics, floor, Some(&self.asked))?;
+        self.path.observe(&self.asked, &next);
+        self.outcome = self.risen(rise, scale);
         if self.outcome.is_none() {
-            let covariance_floor = self.options.covariance_floor;
-            let floor = self.floor.get_or_insert_with(|| Floor::new(statistics, covariance_floor));
-            let (features, kind) = (self.asked.features(), self.options.covariance_type);
-            self.asked = Model::maximize_above(features, kind, statistics, floor, Some(&self.asked))?;
-            self.iteration += 1;
+            self.advance(next);
         }
         Ok(self.outcome.is_some())
+    }
+
+    /// Goes back from a refused extrapolation to the EM step.
+    fn refuse(&mut self, plain: Model) {
+        self.path.refused();
+        self.asked = plain;
+        if self.iteration >= self.options.max_iter {
+            self.outcome = Some(Outcome::MaxIter);
+        } else {
+            self.iteration += 1;
+        }
+    }
+
+    /// Asks for the EM step, or for an extrapolation of it.
+    fn advance(&mut self, next: Model) {
+        self.iteration += 1;
+        let proposed = if self.options.accelerate { self.path.propose() } else { None };
+        match proposed {
+            Some(model) => (self.asked, self.plain) = (model, Some(next)),
+            None => self.asked = next,
+        }
     }
 
     /// Evaluates and maximises over rows in memory until done or for a number of evaluations.
@@ -190,32 +230,32 @@ impl Em {
         model
     }
 
-    /// Whether the model evaluated is accepted, and whether the loop ends.
-    ///
-    /// It has converged when the mean log-likelihood rises by less than `tol`, and by less than it did the iteration
-    /// before: near a saddle small rises grow. A fall is rounding up to [`ROUNDING`], and may be rounding magnified by
-    /// covariances near the floor up to [`FALL`]; then the model before is the better one and the loop is done.
-    fn judge(&self, change: Option<f64>, mean: f64) -> (bool, Option<Outcome>) {
-        let rise = change.unwrap_or(f64::INFINITY);
-        let scale = mean.abs().max(1.0);
+    /// How the loop ends where the objective fell. A fall is rounding up to [`ROUNDING`], and may be rounding
+    /// magnified by covariances near the floor up to [`FALL`]; then the model before is the better one.
+    fn fallen(&self, rise: Option<f64>, scale: f64) -> Option<Outcome> {
+        let rise = rise?;
         let tol = self.options.tol;
-        let accepted = rise >= -scale * if tol > 0.0 { ROUNDING } else { FALL };
-        let slower = rise <= scale * ROUNDING || self.rise_before().is_some_and(|before| rise < before);
-        let outcome = if rise < -tol.max(scale * FALL) {
+        if rise < -tol.max(scale * FALL) {
             Some(Outcome::Stalled)
-        } else if rise.max(0.0) < tol && slower {
+        } else if tol > 0.0 && rise < -scale * ROUNDING {
+            Some(Outcome::Converged)
+        } else {
+            None
+        }
+    }
+
+    /// How the loop ends where the objective rose: when what is left to rise is estimated to be less than `tol`.
+    fn risen(&mut self, rise: Option<f64>, scale: f64) -> Option<Outcome> {
+        let tol = self.options.tol;
+        let within = tol > 0.0 && self.path.is_within(tol);
+        let still = rise.is_some_and(|rise| rise <= scale * ROUNDING);
+        if tol > 0.0 && self.iteration > 0 && (within || still) {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)
         } else {
             None
-        };
-        (accepted, outcome)
-    }
-
-    /// The rise at the iteration before.
-    fn rise_before(&self) -> Option<f64> {
-        self.history.last().and_then(|r| r.change)
+        }
     }
 }
 

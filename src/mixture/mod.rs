@@ -30,7 +30,9 @@
 //! | [`fit`] | the EM loop: ask for a model to evaluate, tell it the statistics |
 //! | [`error`] | every failure, as a sentence |
 
+pub mod acceleration;
 pub mod codec;
+pub mod coordinates;
 pub mod covariance;
 pub mod density;
 pub mod error;

@@ -48,7 +48,7 @@ impl MStepKwargs {
     pub fn options(&self) -> Result<Options> {
         let covariance_type = CovarianceType::parse(&self.covariance_type)?;
         let options =
-            Options { covariance_type, max_iter: 0, tol: 0.0, covariance_floor: self.covariance_floor };
+            Options { covariance_type, max_iter: 0, tol: 0.0, covariance_floor: self.covariance_floor, accelerate: false };
         Ok(options.check()?)
     }
 }
@@ -117,6 +117,7 @@ impl RawFitOptions {
                 .ok_or_else(|| option("max_iter", "an integer from 0 to 4294967294", self.max_iter))?,
             tol: self.tol,
             covariance_floor: self.covariance_floor,
+            accelerate: true,
         }
         .check()?;
         let drop_nulls = match self.nulls.as_str() {
