@@ -79,6 +79,11 @@ impl Density {
         &self.means
     }
 
+    /// `½ ln det Σ_c`.
+    pub fn half_log_det(&self, c: usize) -> f64 {
+        -self.factors.log_det[c % self.factors.log_det.len()]
+    }
+
     /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero.
     pub fn log_joint(&self, block: &mut Block) {
         dispatch(LogJoint { density: self, block });

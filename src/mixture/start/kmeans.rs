@@ -5,14 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::super::linalg::{cholesky, clip_eigenvalues};
 use super::super::rows::Sample;
 
 /// Lloyd's iterations at most.
 const LLOYD: usize = 100;
 
+/// Directions of less variance than this, relative to the features', are as good as none.
+const LEAST_CORRELATION: f64 = 1e-6;
+
 /// The sample in units of the features' standard deviations; constant features have no say.
+#[derive(Clone)]
 pub struct Scaled<'a> {
     columns: Vec<Vec<f64>>,
+    /// Standard deviation of each feature.
+    units: Vec<f64>,
     weight: Vec<f64>,
     cancelled: Option<&'a AtomicBool>,
 }
@@ -20,15 +27,51 @@ pub struct Scaled<'a> {
 impl<'a> Scaled<'a> {
     pub fn new(sample: &Sample) -> Self {
         let total: f64 = sample.weight.iter().sum();
+        let mut units = Vec::new();
         let column = |values: &Vec<f64>| {
             let weighted = values.iter().zip(&sample.weight);
             let mean = weighted.clone().map(|(x, w)| x * (w / total)).sum::<f64>();
             let variance = weighted.map(|(x, w)| (x - mean).powi(2) * (w / total)).sum::<f64>();
             let unit = if variance > 0.0 { 1.0 / variance.sqrt() } else { 0.0 };
+            units.push(variance.sqrt());
             values.iter().map(|x| (x - mean) * unit).collect()
         };
         let columns = sample.columns.iter().map(column).collect();
-        Self { columns, weight: sample.weight.clone(), cancelled: None }
+        Self { columns, units, weight: sample.weight.clone(), cancelled: None }
+    }
+
+    /// The same sample with one unit for all features, the largest of their deviations.
+    #[must_use]
+    pub fn alike(mut self) -> Self {
+        let largest = self.units.iter().copied().fold(0.0, f64::max);
+        for (column, unit) in self.columns.iter_mut().zip(&self.units).filter(|_| largest > 0.0) {
+            column.iter_mut().for_each(|x| *x *= unit / largest);
+        }
+        self
+    }
+
+    /// The same sample in the axes in which its features are uncorrelated: `L⁻¹ x` with their correlations `L Lᵀ`.
+    #[must_use]
+    pub fn whitened(mut self) -> Self {
+        let d = self.columns.len();
+        let total: f64 = self.weight.iter().sum();
+        let product = |e: usize| {
+            let pairs = self.columns[e / d].iter().zip(&self.columns[e % d]).zip(&self.weight);
+            pairs.map(|((x, y), w)| x * y * (w / total)).sum::<f64>()
+        };
+        let mut correlations: Vec<f64> = (0..d * d).map(product).collect();
+        clip_eigenvalues(&mut correlations, d, LEAST_CORRELATION);
+        if cholesky(&mut correlations, d).is_err() {
+            return self;
+        }
+        for i in 0..d {
+            let (before, rest) = self.columns.split_at_mut(i);
+            for (row, x) in rest[0].iter_mut().enumerate() {
+                let s: f64 = before.iter().enumerate().map(|(j, y)| correlations[i * d + j] * y[row]).sum();
+                *x = (*x - s) / correlations[i * d + i];
+            }
+        }
+        self
     }
 
     /// The same, whose searches end early, with what they have, once somebody sets the flag.

@@ -7,8 +7,10 @@
 //! random responsibilities, whose likelihood after a few iterations says nothing, are drawn once. Where `n_init` is
 //! given, each candidate runs until it stops. A single candidate goes on as it was drawn.
 
+mod collapse;
 mod kmeans;
 mod sample;
+mod split_merge;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,6 +21,7 @@ use super::fit::{Em, Options};
 use super::model::Model;
 use super::pass::Pass;
 use super::rows::{Block, Labels, Responsibilities, Rows, Sample};
+use super::statistics::Statistics;
 
 use kmeans::Scaled;
 pub use sample::sample_rows;
@@ -67,14 +70,23 @@ pub struct Draw {
     pub seed: u64,
 }
 
-/// Candidates tried when `n_init` is not given, and the EM iterations each gets on the sample.
+/// Candidates tried when `n_init` is not given, and the EM iterations each gets before half of them go.
 const CANDIDATES: u32 = 8;
-const SHORT: u32 = 10;
-/// EM iterations a candidate gets at most on the sample where `n_init` is given.
+const LEG: u32 = 6;
+/// EM iterations on the sample at most, for the last one left and for each where `n_init` is given.
 const LONG: u32 = 1000;
 /// EM iterations the chosen one gets on the sample, when there are so many times more rows than in the sample.
 const POLISH: u32 = 100;
 const WORTH_POLISH: usize = 4;
+
+/// The sample, and what is fitted to it how.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    features: &'a [String],
+    sample: &'a Sample,
+    options: Options,
+    pass: Pass<'a>,
+}
 
 impl Draw {
     /// Draws the start for rows that are known to be valid.
@@ -86,56 +98,112 @@ impl Draw {
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
+        let search = Search { features, sample: &sample, options: Options { max_iter: LONG, ..options }, pass };
         let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
-        let drawn = |i| self.candidate(features, &sample, &scaled, i, options, pass);
-        let (candidates, max_iter) = match self.n_init {
-            _ if self.k == 1 => (1, 0),
-            Some(n_init) => (n_init, LONG),
-            None if self.method == Method::Random => (1, 0),
-            None => (CANDIDATES, SHORT),
-        };
-        let short = Options { max_iter, ..options };
-        let model = match candidates {
-            1 => drawn(0)?,
-            _ => best((0..candidates).map(|i| improve(drawn(i)?, &sample, short, pass)))?,
+        let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
+        if options.covariance_type == super::CovarianceType::Spherical { metrics.push(scaled.clone().alike()); }
+        let drawn = |i: u32| self.candidate(search, &metrics[i as usize % metrics.len()], i);
+        let model = match self.n_init {
+            _ if self.k == 1 => drawn(0)?,
+            None if self.method == Method::Random => drawn(0)?,
+            Some(1) => drawn(0)?,
+            Some(n_init) => best((0..n_init).map(|i| search.improve(drawn(i)?, LONG)))?.1,
+            None => {
+                let winners = search.race((0..std::env::var("CAND").ok().and_then(|s| s.parse().ok()).unwrap_or(CANDIDATES)).map(drawn))?;
+                let moved = best(winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed)))?;
+                collapse::reseed(search, moved)?.1
+            }
         };
         if complete || rows.n_rows() < WORTH_POLISH * sample.n_rows() {
             return Ok(model);
         }
-        Ok(improve(model, &sample, Options { max_iter: POLISH, ..options }, pass)?.1)
+        Ok(search.improve(model, POLISH)?.1)
     }
 
-    fn candidate(
-        self,
-        features: &[String],
-        sample: &Sample,
-        scaled: &Scaled,
-        i: u32,
-        options: Options,
-        pass: Pass,
-    ) -> Result<Model> {
+    fn candidate(self, search: Search, scaled: &Scaled, i: u32) -> Result<Model> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(i));
-        let form = options.covariance_type.structure().scatter();
-        let statistics = match self.method {
-            Method::Random => pass.assigned(sample, &Dirichlet { k: self.k, seed: rng.random() }, form)?,
+        match self.method {
+            Method::Random => search.assigned(&Dirichlet { k: self.k, seed: rng.random() }),
             Method::KMeansPlusPlus | Method::KMeans => {
                 let mut centers = scaled.plus_plus(self.k, &mut rng);
                 if self.method == Method::KMeans {
                     scaled.lloyd(&mut centers);
                 }
-                let component = scaled.nearest(&centers).0;
-                pass.assigned(sample, &Labels { k: self.k, component: &component }, form)?
+                search.assigned(&Labels { k: self.k, component: &scaled.nearest(&centers).0 })
             }
-        };
-        let (kind, floor) = (options.covariance_type, options.covariance_floor);
-        Model::maximize(features, kind, &statistics, floor, None)
+        }
     }
 }
 
+/// A model and its objective on the sample.
+type Scored = (f64, Model);
+
+impl Search<'_> {
+    /// The M-step from given responsibilities.
+    fn assigned(&self, given: &dyn Responsibilities) -> Result<Model> {
+        let form = self.options.covariance_type.structure().scatter();
+        self.maximize(&self.pass.assigned(self.sample, given, form)?)
+    }
+
+    fn maximize(&self, statistics: &Statistics) -> Result<Model> {
+        let Options { covariance_type, covariance_floor, .. } = self.options;
+        Model::maximize(self.features, covariance_type, statistics, covariance_floor, None)
+    }
+
+    fn statistics(&self, model: &Model) -> Result<Statistics> {
+        let form = self.options.covariance_type.structure().scatter();
+        self.pass.e_step(self.sample, &model.density()?, form)
+    }
+
+    /// EM on the sample, for so many iterations at most.
+    fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
+        let mut em = Em::new(model, Options { max_iter, ..self.options }, false);
+        em.run(self.sample, self.pass, None)?;
+        Ok(scored(&em))
+    }
+
+    /// Runs candidates side by side; after each leg, which is twice as long as the one before, the better half goes on
+    /// (successive halving: Jamieson & Talwalkar 2016). Candidates that fail are passed over as long as one does not.
+    fn race(&self, candidates: impl Iterator<Item = Result<Model>>) -> Result<Vec<Scored>> {
+        let mut failure = Error::Interrupted;
+        let last: usize = std::env::var("LAST").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
+        let mut field = Vec::new();
+        for candidate in candidates {
+            match candidate {
+                Ok(model) => field.push(Em::new(model, self.options, false)),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => failure = error,
+            }
+        }
+        let mut leg = LEG;
+        while field.len() > last {
+            let mut ran = Vec::new();
+            for mut em in field {
+                match em.run(self.sample, self.pass, Some(leg)) {
+                    Ok(_) => ran.push(em),
+                    Err(Error::Interrupted) => return Err(Error::Interrupted),
+                    Err(error) => failure = error,
+                }
+            }
+            ran.sort_by(|a, b| scored(b).0.total_cmp(&scored(a).0));
+            ran.truncate(ran.len().div_ceil(2));
+            field = ran;
+            leg *= 2;
+        }
+        if field.is_empty() { return Err(failure); }
+        field.into_iter().map(|mut em| { em.run(self.sample, self.pass, None)?; Ok(scored(&em)) }).collect()
+    }
+}
+
+fn scored(em: &Em) -> Scored {
+    let objective = em.log_likelihood().unwrap_or(f64::NEG_INFINITY);
+    (objective, em.model().unwrap_or_else(|| em.ask().clone()))
+}
+
 /// The candidate of highest objective; candidates that fail are passed over as long as one does not.
-fn best(candidates: impl Iterator<Item = Result<(f64, Model)>>) -> Result<Model> {
-    let mut best: Option<(f64, Model)> = None;
+fn best(candidates: impl Iterator<Item = Result<Scored>>) -> Result<Scored> {
+    let mut best: Option<Scored> = None;
     let mut failure = Error::Interrupted;
     for candidate in candidates {
         match candidate {
@@ -145,7 +213,7 @@ fn best(candidates: impl Iterator<Item = Result<(f64, Model)>>) -> Result<Model>
             Err(error) => failure = error,
         }
     }
-    best.map(|(_, model)| model).ok_or(failure)
+    best.ok_or(failure)
 }
 
 /// The start that given responsibilities, or labels, make by an M-step.
@@ -167,14 +235,6 @@ pub fn assigned(
         return Err(Error::EmptyStart { component });
     }
     Model::maximize(features, options.covariance_type, &statistics, options.covariance_floor, None)
-}
-
-fn improve(model: Model, sample: &Sample, options: Options, pass: Pass) -> Result<(f64, Model)> {
-    let mut em = Em::new(model, options, false);
-    em.run(sample, pass, None)?;
-    let objective = em.log_likelihood().unwrap_or(f64::NEG_INFINITY);
-    let model = em.model().unwrap_or_else(|| em.ask().clone());
-    Ok((objective, model))
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.
