@@ -2,17 +2,21 @@
 
 PYTHON ?= python3
 
-VENV   := .venv
-OLDEST := .venv-oldest
-BIN    := $(VENV)/bin
-CODE   := polars_gmm tests examples
+VENV     := .venv
+OLDEST   := .venv-oldest
+CANARY   := .venv-canary
+COVERAGE := .venv-coverage
+BIN      := $(VENV)/bin
+CODE     := polars_gmm tests examples .ci/check_wheel.py .ci/check_site.py
 
 # What the wheel is made of; directories too, so that a deleted file counts as a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src polars_gmm -name __pycache__ -prune -o -print 2>/dev/null)
 
-# The tests that also run on the oldest supported Polars.
-OLDEST_TESTS := tests/test_contracts.py tests/test_scoring.py
+# What cannot run on other versions of Polars than the newest: pages show what that one prints,
+# and type checkers read its annotations. Everything else also runs on the oldest.
+NEWEST_ONLY := tests/test_readme.py tests/test_typing.py
+OTHER_TESTS := $(filter-out $(NEWEST_ONLY),$(wildcard tests/test_*.py))
 
 PIP   := -m pip --disable-pip-version-check install --quiet
 TITLE = @printf '\n== %s ==\n' "$(1)"
@@ -21,7 +25,8 @@ TITLE = @printf '\n== %s ==\n' "$(1)"
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test lint format test-rust test-oldest test-python build wheel clean tools tools-lint
+.PHONY: help demo test lint format test-rust test-oldest test-python docs coverage canary build wheel \
+	clean tools tools-lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -31,7 +36,7 @@ demo: build ## build, then run examples/demo.py: Old Faithful and 10,000 points 
 	$(call TITLE,demo)
 	@$(BIN)/python examples/demo.py
 
-test: tools-lint lint test-rust build test-oldest test-python ## everything continuous integration runs
+test: tools-lint lint test-rust build docs test-oldest test-python ## everything continuous integration runs
 
 lint: tools-lint $(VENV)/.ready ## formats, warnings and types, of Rust and Python
 	$(call TITLE,formats: cargo fmt and ruff)
@@ -53,13 +58,30 @@ test-rust: tools ## the mathematics alone, without Polars and Python
 	$(call TITLE,the mathematics alone: cargo test --no-default-features)
 	cargo test --locked --no-default-features
 
-test-oldest: $(OLDEST)/.installed ## the contract tests on the oldest supported Polars
+test-oldest: $(OLDEST)/.installed ## the same wheel and tests on the oldest supported Polars
 	$(call TITLE,the same wheel on the oldest supported Polars: pytest)
-	$(OLDEST)/bin/pytest --quiet $(OLDEST_TESTS)
+	$(OLDEST)/bin/pytest --quiet $(OTHER_TESTS)
 
 test-python: $(VENV)/.installed ## the Python tests, with the examples in README, docs and docstrings
 	$(call TITLE,the tests and the examples in docstrings: pytest)
 	$(BIN)/pytest --doctest-modules --pyargs polars_gmm ./tests
+
+docs: $(VENV)/.ready ## build the documentation into site/; warnings are errors
+	$(call TITLE,documentation: zensical)
+	@$(BIN)/zensical build --clean --strict
+	@$(BIN)/python .ci/check_site.py site
+
+coverage: tools $(VENV)/.ready $(COVERAGE)/.ready ## what the tests reach, in Rust and in Python
+	$(call TITLE,coverage of Rust and Python)
+	@PYTHON='$(PYTHON)' .ci/require llvm-tools
+	@.ci/coverage $(BIN)/maturin $(COVERAGE)/bin/python
+
+canary: dist/.built $(CANARY)/.ready ## the tests on the newest Polars there is, pre-releases too
+	$(call TITLE,the same wheel on pre-releases of Polars: pytest)
+	@$(CANARY)/bin/python $(PIP) --pre --upgrade polars
+	@$(CANARY)/bin/python $(PIP) --force-reinstall --no-deps dist/*.whl
+	@$(CANARY)/bin/python -c 'import polars; print("polars", polars.__version__)'
+	$(CANARY)/bin/pytest --quiet $(OTHER_TESTS)
 
 build: $(VENV)/.installed ## build the extension and install the package into .venv
 
@@ -67,7 +89,8 @@ wheel: dist/.built ## build the wheel into dist/
 	@ls dist/*.whl
 
 clean: ## remove everything made here, except the compiled crates in target/ (cargo clean)
-	rm -rf $(VENV) $(OLDEST) dist examples/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OLDEST) $(CANARY) $(COVERAGE) dist site examples/out .cache .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache target/coverage
 	find polars_gmm tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 # -- how they are made -------------------------------------------------------------------------
@@ -78,22 +101,23 @@ tools:
 tools-lint:
 	@PYTHON='$(PYTHON)' .ci/require python linker cargo rustfmt clippy
 
-$(VENV)/.ready: requirements/test.txt requirements/dev.txt | tools
+$(VENV)/.ready: requirements/test.txt requirements/newest.txt requirements/docs.txt requirements/dev.txt | tools
 	$(call TITLE,tools: $(VENV) from requirements/dev.txt)
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python $(PIP) -r requirements/dev.txt
 	@touch $@
 
-$(OLDEST)/.ready: requirements/test.txt requirements/oldest.txt | tools
-	$(call TITLE,tools: $(OLDEST) from requirements/oldest.txt)
-	@$(PYTHON) -m venv $(OLDEST)
-	@$(OLDEST)/bin/python $(PIP) -r requirements/oldest.txt
+.venv-%/.ready: requirements/test.txt requirements/newest.txt requirements/%.txt | tools
+	$(call TITLE,tools: .venv-$* from requirements/$*.txt)
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/python $(PIP) -r requirements/$*.txt
 	@touch $@
 
 dist/.built: $(SOURCES) $(VENV)/.ready | tools
 	$(call TITLE,build: maturin (ten minutes or more the first time; seconds after a change in Python))
 	@rm -f dist/*.whl
 	@$(BIN)/maturin build --release --interpreter $(BIN)/python --out dist
+	@$(BIN)/python .ci/check_wheel.py dist/*.whl
 	@touch $@
 
 %/.installed: dist/.built %/.ready

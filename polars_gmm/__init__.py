@@ -13,18 +13,14 @@ Examples
 2
 """
 
-from importlib.metadata import PackageNotFoundError, version
+from polars_gmm._versions import __version__  # first, because it refuses an old Polars
 
+# isort: split
 from polars_gmm._accessor import gmm
 from polars_gmm._blobs import make_blobs
 from polars_gmm._errors import FitInterrupted, GmmError
 from polars_gmm._fit import FitReport
 from polars_gmm._model import GaussianMixture
-
-try:
-    __version__ = version("polars-gmm")
-except PackageNotFoundError:
-    __version__ = "unknown"
 
 __all__ = [
     "FitInterrupted",

@@ -37,6 +37,8 @@ class FitInterrupted(KeyboardInterrupt):
     True
     """
 
+    model: GaussianMixture | None
+
     def __init__(self, model: GaussianMixture | None = None) -> None:
         self.model = model
         if model is None:
@@ -72,6 +74,11 @@ def frame_errors(schema: pl.Schema, exprs: Sequence[pl.Expr]) -> Generator[None,
         raise GmmError(sentence[1]) from error
     except (pl.exceptions.ColumnNotFoundError, pl.exceptions.StructFieldNotFoundError) as error:
         raise GmmError(_missing(error, schema, exprs)) from error
+    except pl.exceptions.ShapeError as error:
+        raise GmmError(
+            f"features, weights and init must have a value for every row, but "
+            f"{_first_sentence(error)}; select them from the frame that is fitted"
+        ) from error
     except pl.exceptions.DuplicateError as error:
         raise GmmError(
             f"features must have different names, but {_first_sentence(error)}; "

@@ -322,8 +322,8 @@ class GmmExpr:
         Parameters
         ----------
         model
-            A GaussianMixture, or a column that holds the same model in all rows of a group;
-            models that differ are an error.
+            A GaussianMixture, or a column that holds the same model in all rows of a group: null
+            gives null, and models that differ are an error.
         weights
             Name or expression of a column of row weights >= 0.
 
@@ -372,8 +372,8 @@ class GmmExpr:
         Parameters
         ----------
         model
-            A GaussianMixture, or a column that holds the same model in all rows of a group;
-            models that differ are an error.
+            A GaussianMixture, or a column that holds the same model in all rows of a group: null
+            gives null, and models that differ are an error.
         weights
             Name or expression of a column of row weights >= 0.
         covariance_floor

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 from polars import selectors
 
 from polars_gmm._errors import GmmError, abbreviated, frame_errors
+from polars_gmm._versions import POLARS, SELECTS_EXACT_NAMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,9 +22,11 @@ FeatureSpec: TypeAlias = str | pl.Expr | Iterable[str | pl.Expr]
 
 def named(name: str) -> pl.Expr:
     """Give the column of exactly this name, also where `pl.col` would read a pattern."""
-    if name == "*" or (name.startswith("^") and name.endswith("$")):
+    if name != "*" and not (name.startswith("^") and name.endswith("$")):
+        return pl.col(name)
+    if POLARS >= SELECTS_EXACT_NAMES:
         return selectors.by_name(name).as_expr()
-    return pl.col(name)
+    return pl.Expr.deserialize(StringIO(json.dumps({"Column": name})), format="json")
 
 
 def rows_of(features: Sequence[str]) -> pl.Expr:
@@ -46,7 +51,7 @@ def frame_of(features: Sequence[str], values: NDArray[np.float64]) -> pl.DataFra
 
 
 def select_rows(
-    frame: pl.LazyFrame, features: Sequence[FeatureSpec], *, besides: Sequence[pl.Expr]
+    frame: pl.LazyFrame, features: Sequence[FeatureSpec], *, besides: Mapping[str, pl.Expr]
 ) -> pl.Expr:
     """Resolve a user's choice of features to one feature column.
 
@@ -57,15 +62,18 @@ def select_rows(
     features
         Names, expressions, selectors, or iterables of them; none for every numeric column.
     besides
-        Columns with another role, which are left out of "every numeric column".
+        Columns by the option that names them, which are left out of "every numeric column".
 
     Raises
     ------
     GmmError
-        If a column is unknown, none is selected, or two have the same name.
+        If a column is unknown, none is selected, two have the same name, or an option names
+        another number of columns than one.
     """
     schema = frame.collect_schema()
-    exprs = _flatten(features) if features else _numeric(frame, schema, besides)
+    taken = {_one_name(frame, schema, option, expr) for option, expr in besides.items()}
+    taken.update(name for expr in besides.values() for name in expr.meta.root_names())
+    exprs = _flatten(features) if features else _numeric(schema, taken)
     with frame_errors(schema, exprs):
         selected = frame.select(exprs).collect_schema()
     if not selected:
@@ -99,11 +107,18 @@ def _flatten(features: Iterable[object]) -> list[pl.Expr]:
     return exprs
 
 
-def _numeric(frame: pl.LazyFrame, schema: pl.Schema, besides: Sequence[pl.Expr]) -> list[pl.Expr]:
-    with frame_errors(schema, besides):
-        outputs = [name for expr in besides for name in frame.select(expr).collect_schema()]
-    roots = [name for expr in besides for name in expr.meta.root_names()]
-    taken = {*outputs, *roots}
+def _one_name(frame: pl.LazyFrame, schema: pl.Schema, option: str, expr: pl.Expr) -> str:
+    with frame_errors(schema, [expr]):
+        names = frame.select(expr).collect_schema().names()
+    if len(names) != 1:
+        raise GmmError(
+            f"{option} must be one column, but the expression selects {len(names)}: "
+            f"{abbreviated(names)}"
+        )
+    return names[0]
+
+
+def _numeric(schema: pl.Schema, taken: set[str]) -> list[pl.Expr]:
     names = [name for name, dtype in schema.items() if dtype.is_numeric() and name not in taken]
     if not names:
         raise GmmError(

@@ -133,17 +133,22 @@ class _FrameNamespace:
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
         weight = optional_column("weights", weights)
-        besides = [column for column in (weight, start) if column is not None]
+        given = {"weights": weight, "init": start}
+        besides = {option: column for option, column in given.items() if column is not None}
         rows = select_rows(self._frame.lazy(), features, besides=besides)
         packed, extras = pack(rows, weight=weight, start=start)
         self._check_schema(packed, {"extras": extras, "options": options})
         return fit_in_memory(
-            lambda: self._frame.select(exportable(packed)).lazy().collect().to_series(),
+            lambda: self._read(packed),
             extras=extras,
             options=options,
             progress=shows_progress,
             on_iteration=on_iteration,
         )
+
+    def _read(self, packed: pl.Expr) -> pl.Series:
+        with frame_errors(self._frame.lazy().collect_schema(), [packed]):
+            return self._frame.select(exportable(packed)).lazy().collect().to_series()
 
     def _check_schema(self, packed: pl.Expr, kwargs: dict[str, object]) -> None:
         """Raise what the schema tells before any row is read."""

@@ -2,6 +2,10 @@ from typing import final
 
 import polars as pl
 
+__all__ = ["Fitter", "GmmError", "Model", "__version__", "check_options"]
+
+__version__: str
+
 class GmmError(ValueError): ...
 
 def check_options(options: bytes) -> None: ...
@@ -57,7 +61,7 @@ class Model:
 @final
 class Fitter:
     def __new__(cls, series: pl.Series, kwargs: bytes) -> Fitter: ...
-    def run(self, iterations: int | None) -> bool: ...
+    def run(self, iterations: int | None = None) -> bool: ...
     @property
     def iteration(self) -> int: ...
     @property

@@ -752,6 +752,16 @@ def _parsed(text: str | bytes) -> tuple[str, Any]:
 
 def _struct_series(value: Any) -> pl.Series:
     if isinstance(value, pl.Series):
+        if not isinstance(value.dtype, pl.Struct | pl.Binary | pl.Null):
+            raise GmmError(
+                f"a model must be a Series of one model struct or one packed model; "
+                f"got one of dtype {value.dtype}"
+            )
+        if _has_extension(value.dtype):
+            raise GmmError(
+                f"a model struct must hold no extension dtype, but its dtype is {value.dtype}; "
+                f"give the fields as fit or to_struct made them"
+            )
         if isinstance(value.dtype, pl.Struct) and len(value) == 1:
             fields = value.struct.unnest()
             _check_fields({name: not fields[name].has_nulls() for name in fields.columns})
@@ -764,10 +774,20 @@ def _struct_series(value: Any) -> pl.Series:
         return pl.Series("model", [None], dtype=_DTYPE)
     for name in _PARAMETERS:
         row[name] = float_array(name, row[name]).tolist()
+    row["features"] = names("features", row["features"])
     try:
         return pl.Series("model", [row], dtype=_DTYPE)
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise GmmError(f"a model struct has fields {list(_DTYPE.to_schema())}: {error}") from error
+
+
+def _has_extension(dtype: Any) -> bool:
+    """Tell whether a dtype is an extension or nests one."""
+    if isinstance(dtype, pl.Struct):
+        return any(_has_extension(field.dtype) for field in dtype.fields)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _has_extension(dtype.inner)
+    return isinstance(dtype, pl.BaseExtension)
 
 
 def _check_fields(filled: Mapping[str, bool]) -> None:

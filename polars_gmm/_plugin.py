@@ -8,20 +8,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.plugins import register_plugin_function
 
+from polars_gmm._versions import EXPORTS_SLICED_ARRAYS, POLARS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_POLARS = tuple(int(part) for part in pl.__version__.split(".")[:2])
-_OLDEST_POLARS = (1, 37)
-# Older ones hand a sliced Array column with nulls to plugins in a form that cannot be read.
-_EXPORTS_SLICED_ARRAYS = (1, 43)
-
-if _POLARS < _OLDEST_POLARS:
-    oldest = ".".join(map(str, _OLDEST_POLARS))
-    raise ImportError(
-        f"polars-gmm needs polars {oldest} or newer, but polars {pl.__version__} is installed: "
-        f"run `pip install --upgrade polars`"
-    )
 
 _LIBRARY = Path(__file__).parent
 
@@ -67,11 +57,11 @@ def call(
 
 def exportable(column: pl.Expr, *, elementwise: bool = False) -> pl.Expr:
     """Copy a column where this Polars could not hand it over as it lies."""
-    if _POLARS >= _EXPORTS_SLICED_ARRAYS:
+    if POLARS >= EXPORTS_SLICED_ARRAYS:
         return column
     if elementwise:
         return pl.when(column.is_not_null()).then(column)
-    return column.reverse().reverse()
+    return column.sort_by(pl.int_range(column.len()))
 
 
 def call_with_model(
@@ -116,5 +106,11 @@ def pack(rows: pl.Expr, **extras: pl.Expr | None) -> tuple[pl.Expr, list[str]]:
     given = {role: column for role, column in extras.items() if column is not None}
     if not given:
         return rows, []
-    fields = (column.alias(f"polars_gmm:{role}") for role, column in given.items())
+    fields = (column.alias(_packed_name(role, column)) for role, column in given.items())
     return pl.struct(rows, *fields), list(given)
+
+
+def _packed_name(role: str, column: pl.Expr) -> str:
+    """Tell the role of a packed column and, for messages, its own name where that is known."""
+    name = column.meta.output_name(raise_if_undetermined=False)
+    return f"polars_gmm:{role}" if name is None else f"polars_gmm:{role}:{name}"

@@ -12,3 +12,5 @@ settings.register_profile(
 settings.load_profile("polars_gmm")
 
 assert pg.__version__
+
+collect_ignore = ["typing"]  # programs of users, wrong ones too

@@ -1,4 +1,4 @@
-"""Bad input gets words: what was expected, what came, what to do."""
+"""Bad input gets words, beyond the table of `test_error_table.py`: options, models, flat data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polars_gmm as pg
 from datasets import blobs, frame
 from oracle import STRUCTURES
 from polars_gmm import GmmError
-from support import ComputeError, as_model, says, the_value
+from support import ComputeError, as_model, says
 
 xy = pl.struct("x0", "x1")
 DRIVERS = ("eager", "lazy")
@@ -30,11 +30,10 @@ def the_model(d: int = 2) -> pg.GaussianMixture:
     return as_model(oracle.random_model(np.random.default_rng(0), 3, d, "full"))
 
 
-def spoiled(bad: Any, column: str = "x1", df: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Rows 17 and 41 of a column are bad."""
-    return (good() if df is None else df).with_columns(
-        pl.when(pl.int_range(pl.len()).is_in([17, 41])).then(bad).otherwise(column).alias(column)
-    )
+def spoiled(bad: float | None) -> pl.DataFrame:
+    """Rows 17 and 41 of x1 are bad."""
+    at = pl.int_range(pl.len()).is_in([17, 41])
+    return good().with_columns(x1=pl.when(at).then(bad).otherwise("x1"))
 
 
 def fit(driver: str, df: pl.DataFrame, *features: Any, **options: Any) -> pg.GaussianMixture:
@@ -42,25 +41,7 @@ def fit(driver: str, df: pl.DataFrame, *features: Any, **options: Any) -> pg.Gau
     return source.gmm.fit(*features, **{"k": 3, **options})
 
 
-TWO_FROM_17 = (r"\bx1\b", r"\b2\b", r"\b17\b")
-
-
-# Values that are no numbers
-
-
-@drivers
-def test_null_features(driver: str) -> None:
-    with says(GmmError, "null", *TWO_FROM_17, r'nulls\s*=\s*.?"drop"'):
-        fit(driver, spoiled(None))
-
-
-@drivers
-@pytest.mark.parametrize(
-    ("bad", "word"), [(float("nan"), "nan"), (float("inf"), "inf"), (float("-inf"), "inf")]
-)
-def test_features_that_are_not_finite(driver: str, bad: float, word: str) -> None:
-    with says(GmmError, word, *TWO_FROM_17):
-        fit(driver, spoiled(bad))
+# One sentence for all
 
 
 def test_an_expression_says_the_same_sentence() -> None:
@@ -76,188 +57,7 @@ def test_gmm_error_is_a_value_error() -> None:
     assert issubclass(GmmError, ValueError)
 
 
-@drivers
-def test_dropped_nulls_do_not_count(driver: str) -> None:
-    df = spoiled(None)
-    start = the_model()
-    dropped = fit(driver, df, nulls="drop", init=start, max_iter=9, tol=0)
-    without = fit(driver, df.drop_nulls(), init=start, max_iter=9, tol=0)
-    assert dropped.n_rows == without.n_rows == df.height - 2
-    assert dropped.total_weight == df.height - 2
-    assert oracle.distance(dropped.means, without.means) <= 1e-10
-    assert oracle.distance(dropped.covariances, without.covariances) <= 1e-10
-    expression = df.select(xy.gmm.fit(3, nulls="drop", init=start, max_iter=9, tol=0))
-    assert the_value(expression)["n_rows"] == df.height - 2
-
-
-def test_dropped_nulls_have_no_label() -> None:
-    labels = spoiled(None).select(xy.gmm.fit_predict(3, nulls="drop")).to_series()
-    assert labels.is_null().arg_true().to_list() == [17, 41]
-
-
-def test_dropping_nulls_does_not_drop_nan() -> None:
-    with says(GmmError, "nan", *TWO_FROM_17):
-        spoiled(float("nan")).gmm.fit(k=3, nulls="drop")
-
-
-@pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
-def test_one_bad_group_harms_no_other(bad: float | None) -> None:
-    df = spoiled(bad).with_columns(g=pl.int_range(pl.len()) // 20)
-    fitted = df.group_by("g", maintain_order=True).agg(m=xy.gmm.fit(2, on_failure="null"))
-    assert fitted["m"].is_null().to_list() == [True, False, True]
-    alone = df.filter(g=1).select(xy.gmm.fit(2))
-    assert the_value(alone) == fitted["m"][1]
-    labels = df.select(z=xy.gmm.fit_predict(2, on_failure="null").over("g"), g="g")
-    assert labels.group_by("g", maintain_order=True).agg(pl.col("z").null_count())[
-        "z"
-    ].to_list() == [20, 0, 20]
-    with says(ComputeError):
-        df.group_by("g").agg(xy.gmm.fit(2))
-
-
-@pytest.mark.parametrize(
-    ("bad", "word"), [(None, "null"), (float("nan"), "nan"), (float("inf"), "inf")]
-)
-def test_steps_take_no_half_empty_rows(bad: float | None, word: str) -> None:
-    gamma = [[0.2, 0.3, 0.5]] * 60
-    df = good().with_columns(pl.Series("r", gamma))
-    what = "responsibilit" if bad is None else r"\bx1\b"
-    with says(ComputeError, word, what, r"\b2\b", r"\b17\b"):
-        spoiled(bad, df=df).select(xy.gmm.m_step("r"))
-    gamma[17] = gamma[41] = None if bad is None else [0.2, 0.3, bad]
-    with says(ComputeError, word, r"\b2\b", r"\b17\b", "responsibilit"):
-        good().with_columns(pl.Series("r", gamma)).select(xy.gmm.m_step("r"))
-
-
-@pytest.mark.parametrize(("bad", "word"), [(float("nan"), "nan"), (float("inf"), "inf")])
-def test_statistics_take_only_finite_rows(bad: float, word: str) -> None:
-    for step in (xy.gmm.em_step(the_model()), xy.gmm.statistics(the_model())):
-        with says(ComputeError, word, *TWO_FROM_17):
-            spoiled(bad).select(step)
-
-
-def test_rows_null_in_features_and_responsibilities_are_left_out() -> None:
-    rng = np.random.default_rng(0)
-    gamma = pl.Series("r", rng.dirichlet(np.ones(3), size=60).tolist())
-    df = good().with_columns(gamma)
-    at = pl.int_range(pl.len()).is_in([17, 41])
-    holes = df.with_columns(pl.when(~at).then(pl.col("x0", "r")))
-    row = the_value(holes.select(xy.gmm.m_step("r")))
-    assert row["n_rows"] == row["total_weight"] == 58
-    expected = the_value(df.filter(~at).select(xy.gmm.m_step("r")))
-    oracle.assert_same_parameters(oracle.parameters(row), oracle.parameters(expected), 1e-12)
-
-
-# Too little
-
-
-@drivers
-@pytest.mark.parametrize("n", [0, 1, 2])
-def test_fewer_rows_than_components(driver: str, n: int) -> None:
-    with says(GmmError, rf"\b{n}\b|no rows", r"\b3\b", "row"):
-        fit(driver, good(60).head(n))
-
-
-def test_a_small_group_gets_a_null_model_and_harms_no_other() -> None:
-    df = good().with_columns(g=pl.when(pl.int_range(pl.len()) < 2).then(0).otherwise(1))
-    fitted = df.group_by("g", maintain_order=True).agg(m=xy.gmm.fit(3))
-    assert fitted["m"].is_null().to_list() == [True, False]
-    labels = df.select(xy.gmm.fit_predict(3).over("g")).to_series()
-    assert labels.is_null().arg_true().to_list() == [0, 1]
-
-
-@drivers
-def test_all_weights_zero(driver: str) -> None:
-    df = good().with_columns(w=pl.lit(0.0))
-    with says(GmmError, "weight", "zero|0"):
-        fit(driver, df, weights="w")
-    assert the_value(df.select(xy.gmm.fit(3, weights="w"))) is None
-
-
-def test_rows_of_weight_zero_do_not_count() -> None:
-    df = good().with_columns(w=pl.when(pl.int_range(pl.len()) < 2).then(1).otherwise(0))
-    with says(GmmError, r"\b2\b", r"\b3\b", "row"):
-        df.gmm.fit(k=3, weights="w")
-
-
-# Weights
-
-
-@drivers
-@pytest.mark.parametrize(
-    ("bad", "word"),
-    [(-1.0, "negative|>= 0"), (float("nan"), "nan"), (float("inf"), "inf"), (None, "null")],
-)
-def test_bad_weights(driver: str, bad: float | None, word: str) -> None:
-    df = spoiled(bad, "w", good().with_columns(w=pl.lit(1.0)))
-    with says(GmmError, "weight", word, r"\b2\b", r"\b17\b"):
-        fit(driver, df, weights="w")
-    for step in (
-        xy.gmm.statistics(the_model(), weights="w"),
-        xy.gmm.em_step(the_model(), weights="w"),
-        xy.gmm.fit(3, weights="w"),
-        xy.gmm.fit_predict(3, weights="w"),
-    ):
-        with says(ComputeError, "weight", word, r"\b2\b", r"\b17\b"):
-            df.select(step)
-
-
-def test_weights_that_are_no_numbers() -> None:
-    df = good().with_columns(w=pl.lit("heavy"))
-    with says(GmmError, "weight", "String|str"):
-        df.gmm.fit("x0", "x1", k=3, weights="w")
-    with says(ComputeError, "weight", "String|str"):
-        df.lazy().select(xy.gmm.fit(3, weights="w")).collect_schema()
-
-
-# Dtypes, names and widths
-
-
-WRONG = {
-    "String|str": pl.lit("a"),
-    "Date": pl.lit("2024-04-22").str.to_date(),
-    "Datetime": pl.lit("2024-04-22").str.to_datetime(),
-    "Duration": pl.duration(days=1),
-    "Categorical|cat": pl.lit("a").cast(pl.Categorical),
-    "Enum": pl.lit("a").cast(pl.Enum(["a"])),
-    "Binary": pl.lit(b"a"),
-    "List": pl.concat_list(pl.lit(1.0)),
-    "Struct": pl.struct(a=pl.lit(1.0)),
-}
-wrong_dtypes = pytest.mark.parametrize("dtype", WRONG)
-
-
-@wrong_dtypes
-@drivers
-def test_a_feature_of_the_wrong_dtype(driver: str, dtype: str) -> None:
-    df = good().with_columns(bad=WRONG[dtype])
-    with says(GmmError, r"\bbad\b", dtype):
-        fit(driver, df, "x0", "bad")
-
-
-@wrong_dtypes
-def test_an_expression_knows_from_the_schema(dtype: str) -> None:
-    lf = good().with_columns(bad=WRONG[dtype]).lazy()
-    rows = pl.struct(x0="x0", x1="bad")
-    for expr in (
-        rows.gmm.fit(3),
-        rows.gmm.fit_predict(3),
-        rows.gmm.em_step(the_model()),
-        rows.gmm.statistics(the_model()),
-        rows.gmm.responsibilities(the_model()),
-        rows.gmm.predict(the_model()),
-        rows.gmm.log_density(the_model()),
-    ):
-        with says(ComputeError, r"\bx1\b", dtype):
-            lf.select(expr).collect_schema()
-        with says(ComputeError, r"\bx1\b", dtype):
-            lf.select(expr).collect()
-
-
-@pytest.mark.parametrize("rows", [pl.lit("a"), pl.concat_list(pl.lit("a"))])
-def test_rows_that_are_no_numbers_at_all(rows: pl.Expr) -> None:
-    with says(ComputeError, "String|str"):
-        good().select(rows.gmm.log_density(the_model()))
+# Dtypes, names and models
 
 
 def test_columns_that_are_no_numbers_are_no_features() -> None:
@@ -270,69 +70,6 @@ def test_columns_that_are_no_numbers_are_no_features() -> None:
 def test_no_feature_at_all(driver: str) -> None:
     with says(GmmError, "numeric|feature"):
         fit(driver, pl.DataFrame({"name": ["a", "b", "c"]}))
-
-
-@drivers
-def test_a_feature_that_is_not_there(driver: str) -> None:
-    with says((GmmError, pl.exceptions.ColumnNotFoundError), "x7"):
-        fit(driver, good(), "x0", "x7")
-
-
-def test_a_field_the_model_needs_is_missing() -> None:
-    df = good()
-    for expr in (
-        pl.struct("x0", y="x1").gmm.log_density(the_model()),
-        pl.struct("x0").gmm.em_step(the_model()),
-    ):
-        with says(ComputeError, r"\bx1\b", r"\bx0\b"):
-            df.lazy().select(expr).collect_schema()
-        with says(ComputeError, r"\bx1\b", r"\bx0\b"):
-            df.select(expr)
-
-
-@pytest.mark.parametrize("as_list", [False, True])
-def test_rows_of_another_width_than_the_model(as_list: bool) -> None:
-    pack = pl.concat_list if as_list else pl.concat_arr
-    lf = good().lazy().select(v=pack("x0", "x1", "x0"))
-    expr = pl.col("v").gmm.predict(the_model())
-    with says(ComputeError, r"\b2\b", r"\b3\b"):
-        lf.select(expr).collect()
-    if not as_list:
-        with says(ComputeError, r"\b2\b", r"\b3\b"):
-            lf.select(expr).collect_schema()
-
-
-def test_a_plain_column_for_a_model_in_the_plane() -> None:
-    with says(ComputeError, r"\b2\b", r"\b1\b"):
-        good().select(pl.col("x0").gmm.log_density(the_model()))
-
-
-def test_lists_of_different_lengths() -> None:
-    df = good().select(
-        v=pl.when(pl.int_range(pl.len()).is_in([17, 41]))
-        .then(pl.concat_list("x0"))
-        .otherwise(pl.concat_list("x0", "x1"))
-    )
-    for expr in (pl.col("v").gmm.fit(3), pl.col("v").gmm.predict(the_model())):
-        with says(ComputeError, "length|width|values", r"\b17\b", r"\b1\b", r"\b2\b"):
-            df.select(expr)
-
-
-def test_responsibilities_of_different_lengths() -> None:
-    gamma = [[0.2, 0.3, 0.5]] * 60
-    gamma[17] = gamma[41] = [0.5, 0.5]
-    with says(ComputeError, "responsibilit", r"\b17\b", r"\b2\b", r"\b3\b"):
-        good().with_columns(pl.Series("r", gamma)).select(xy.gmm.m_step("r"))
-    with says(ComputeError, "responsibilit", "String|str"):
-        good().with_columns(r=pl.lit("r")).select(xy.gmm.m_step("r"))
-
-
-@pytest.mark.parametrize("bad", [-1, 3, None])
-def test_labels_out_of_range(bad: int | None) -> None:
-    labels = pl.Series("z", blobs(60)[1], dtype=pl.Int64)
-    df = spoiled(bad, "z", good().with_columns(labels))
-    with says(GmmError, "label|z", r"\b17\b", "null" if bad is None else rf"{bad}"):
-        df.gmm.fit(k=3, init=pl.col("z"))
 
 
 def test_what_is_not_a_model() -> None:
@@ -350,14 +87,6 @@ def test_statistics_that_are_none() -> None:
     for expr in (pl.col("s").gmm.merge(), pl.col("s").gmm.maximize(), pl.col("x0").gmm.merge()):
         with says(ComputeError, "statistics"):
             df.select(expr)
-
-
-def test_statistics_of_different_shapes_do_not_add_up() -> None:
-    one = frame(blobs(30)[0]).select(s=xy.gmm.statistics(the_model()))
-    other = oracle.random_model(np.random.default_rng(0), 2, 2, "full")
-    two = good().select(s=xy.gmm.statistics(as_model(other)))
-    with says(ComputeError, r"\b3\b", r"\b2\b", "component"):
-        pl.concat([one, two]).select(pl.col("s").gmm.merge())
 
 
 def test_diagonal_statistics_make_no_full_covariances() -> None:

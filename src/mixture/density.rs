@@ -45,7 +45,9 @@ enum Form {
 }
 
 /// Log-densities are kept above this, so that differences between them are never `∞ − ∞`.
-const LOWEST: f64 = -1e300;
+const LOWEST: f64 = -1e307;
+/// What a component has where all others are nearer, though all are beyond [`LOWEST`].
+const FARTHER: f64 = -f64::MAX;
 
 impl Density {
     /// Factorises the covariances of a model.
@@ -86,7 +88,44 @@ impl Density {
 
     /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero.
     pub fn log_joint(&self, block: &mut Block) {
-        dispatch(LogJoint { density: self, block });
+        if dispatch(LogJoint { density: self, block }) {
+            self.judge_far_rows(block);
+        }
+    }
+
+    /// Rows so far from all components that no log joint density is above [`LOWEST`] go to the nearest one.
+    fn judge_far_rows(&self, block: &mut Block) {
+        for i in 0..block.len() {
+            let joint = |c| block.component(c)[i];
+            let candidates: Vec<usize> = (0..self.k).filter(|c| joint(*c) > f64::NEG_INFINITY).collect();
+            if candidates.iter().any(|c| joint(*c) > LOWEST) {
+                continue;
+            }
+            let distance = |c: &usize| self.scaled_distance(*c, |j| block.feature(j)[i]);
+            let distances: Vec<f64> = candidates.iter().map(distance).collect();
+            let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
+            for (c, distance) in candidates.into_iter().zip(distances) {
+                block.component_mut(c)[i] = if distance > nearest { FARTHER } else { LOWEST };
+            }
+        }
+    }
+
+    /// `‖A_c (x − μ_c)‖` times a number that keeps it from overflowing.
+    fn scaled_distance(&self, c: usize, x: impl Fn(usize) -> f64) -> f64 {
+        let mean = &self.means[c * self.d..][..self.d];
+        let difference: Vec<f64> =
+            mean.iter().enumerate().map(|(j, m)| x(j) * SMALL_UNIT - m * SMALL_UNIT).collect();
+        let factor = self.factors.of(c);
+        let entry = |i: usize| match self.factors.form {
+            Form::Triangular => factor[triangle(i)..].iter().zip(&difference[..=i]).map(|(a, x)| a * x).sum(),
+            Form::Diagonal => factor[i] * difference[i],
+        };
+        let z: Vec<f64> = (0..self.d).map(entry).collect();
+        let largest = z.iter().fold(0.0, |l: f64, z| l.max(z.abs()));
+        if largest == 0.0 {
+            return 0.0;
+        }
+        largest * z.iter().map(|z| (z / largest).powi(2)).sum::<f64>().sqrt()
     }
 
     /// The whole E-step: responsibilities in the block's components, log p and entropy of its rows.
@@ -143,6 +182,9 @@ fn reciprocal_deviations(variances: &[f64], d: usize) -> std::result::Result<(Ve
     Ok((factor, log_det))
 }
 
+/// 2⁻⁶⁰⁰: a unit in which no feature and no reciprocal of a deviation overflows their product.
+const SMALL_UNIT: f64 = f64::from_bits((1023 - 600) << 52);
+
 /// Vectors of rows held in registers at a time.
 const GROUP: usize = 4;
 
@@ -152,11 +194,13 @@ struct LogJoint<'a> {
 }
 
 impl WithSimd for LogJoint<'_> {
-    type Output = ();
+    type Output = bool;
 
+    /// Whether some log joint density was at [`LOWEST`].
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, simd: S) -> bool {
         let Self { density, block } = self;
+        let mut lowest = simd.splat_f64s(0.0);
         let stride = block.stride();
         let mut scratch = std::mem::take(&mut block.scratch);
         scratch.resize(GROUP * S::F64_LANES * density.d, 0.0);
@@ -181,11 +225,13 @@ impl WithSimd for LogJoint<'_> {
                     let half = simd.splat_f64s(-0.5);
                     let value = simd.mul_add_e_f64s(half, distance, simd.splat_f64s(constant));
                     *out = simd.max_f64s(value, simd.splat_f64s(LOWEST));
+                    lowest = simd.min_f64s(*out, lowest);
                 }
             }
         }
         block.responsibilities = joint;
         block.scratch = scratch;
+        simd.reduce_min_f64s(lowest) <= LOWEST
     }
 }
 

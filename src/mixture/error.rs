@@ -40,7 +40,7 @@ pub enum Error {
     },
 
     /// A weight below zero.
-    #[error("weights must not be negative, got {value} for component {component}")]
+    #[error("weights must not be negative, got {value:?} for component {component}")]
     NegativeWeight {
         /// The component.
         component: usize,
@@ -49,7 +49,7 @@ pub enum Error {
     },
 
     /// A sum of squares below zero.
-    #[error("the diagonal of a scatter matrix must not be negative, got {value} for component {component}; give statistics as they were made")]
+    #[error("the diagonal of a scatter matrix must not be negative, got {value:?} for component {component}; give statistics as they were made")]
     NegativeScatter {
         /// The component.
         component: usize,
@@ -58,14 +58,14 @@ pub enum Error {
     },
 
     /// Weights that are no distribution.
-    #[error("weights must sum to 1 (to 1e-6), they sum to {sum}; divide them by their sum")]
+    #[error("weights must sum to 1 (to 1e-6), they sum to {sum:?}; divide them by their sum")]
     WeightSum {
         /// Their sum.
         sum: f64,
     },
 
     /// A covariance that is not symmetric.
-    #[error("the covariance of component {component} must be symmetric, but its entries [{row}, {column}] and [{column}, {row}] are {a} and {b}; average it with its transpose")]
+    #[error("the covariance of component {component} must be symmetric, but its entries [{row}, {column}] and [{column}, {row}] are {a:?} and {b:?}; average it with its transpose")]
     NotSymmetric {
         /// The component.
         component: usize,

@@ -7,6 +7,19 @@ pub const fn triangle(d: usize) -> usize {
     d * (d + 1) / 2
 }
 
+/// Entries across the diagonal agree to within this, relative to the standard deviations.
+const SYMMETRY: f64 = 1e-8;
+
+/// Row and column of the first entry above the diagonal that differs from the one across it by more than rounding.
+pub fn asymmetry(d: usize, entry: impl Fn(usize, usize) -> f64) -> Option<(usize, usize)> {
+    // Not the root of the product, which over- and underflows.
+    let scale: Vec<f64> = (0..d).map(|j| entry(j, j).abs().sqrt()).collect();
+    let differs = |&(row, column): &(usize, usize)| {
+        (entry(row, column) - entry(column, row)).abs() > SYMMETRY * scale[row] * scale[column]
+    };
+    (0..d).flat_map(|row| (row + 1..d).map(move |column| (row, column))).find(differs)
+}
+
 /// The feature at which a matrix proved not to be positive definite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotPositiveDefinite(pub usize);
@@ -195,6 +208,23 @@ mod tests {
             let diagonal: f64 = (0..d).map(|j| a[triangle(j) + j].ln()).sum();
             assert!((diagonal - log_det).abs() < 1e-11 * (1.0 + log_det.abs()));
         }
+    }
+
+    #[test]
+    fn symmetric_is_symmetric_in_any_unit() {
+        for unit in [1e-200, 1e-150, 1.0, 1e100, 1e150] {
+            let matrix = |off: f64| move |i: usize, j: usize| unit * unit * [1.0, 0.5, off, 1.0][2 * i + j];
+            assert_eq!(asymmetry(2, matrix(0.5)), None);
+            assert_eq!(asymmetry(2, matrix(0.5 * (1.0 + 1e-9))), None);
+            let differs = (unit > 1e-200).then_some((0, 1));
+            assert_eq!(asymmetry(2, matrix(0.5 * (1.0 + 1e-7))), differs, "{unit}");
+        }
+        // The units of one pair say nothing of another.
+        let diagonal = [1e-300, 1e300, 1.0];
+        let matrix =
+            |i: usize, j: usize| if i == j { diagonal[i] } else { f64::from(u8::from((i, j) == (0, 2))) };
+        assert_eq!(asymmetry(3, matrix), Some((0, 2)));
+        assert_eq!(asymmetry(0, matrix), None);
     }
 
     #[test]

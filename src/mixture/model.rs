@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::covariance::{CovarianceType, Floor};
 use super::density::Density;
 use super::error::{Error, Result};
+use super::linalg::asymmetry;
 use super::statistics::Statistics;
 
 /// A Gaussian mixture and what its fit says of it.
@@ -39,8 +40,6 @@ pub struct Training {
 
 /// Weights sum to 1 to within this.
 const WEIGHT_SUM: f64 = 1e-6;
-/// Entries across the diagonal agree to within this, relative to the standard deviations.
-const SYMMETRY: f64 = 1e-8;
 
 impl Model {
     /// A model of checked parameters; `covariances` in the compact shape of their type.
@@ -341,12 +340,9 @@ impl Model {
             return Ok(());
         }
         for (component, matrix) in self.covariances.outer_iter().enumerate() {
-            for ((row, column), &a) in matrix.indexed_iter() {
-                let b = matrix[[column, row]];
-                let scale = (matrix[[row, row]] * matrix[[column, column]]).abs().sqrt();
-                if row < column && (a - b).abs() > SYMMETRY * scale.max(f64::MIN_POSITIVE) {
-                    return Err(Error::NotSymmetric { component, row, column, a, b });
-                }
+            if let Some((row, column)) = asymmetry(self.d(), |i, j| matrix[[i, j]]) {
+                let (a, b) = (matrix[[row, column]], matrix[[column, row]]);
+                return Err(Error::NotSymmetric { component, row, column, a, b });
             }
         }
         Ok(())

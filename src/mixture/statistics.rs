@@ -211,6 +211,20 @@ impl Statistics {
         }
     }
 
+    /// Whether moments and figures are finite.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`].
+    pub fn check_finite(&self) -> Result<()> {
+        let figures = [self.log_likelihood, self.entropy, self.total_weight];
+        let moments = self.weight.iter().chain(&self.mean).chain(&self.scatter);
+        if moments.chain(&figures).all(|v| v.is_finite()) {
+            Ok(())
+        } else {
+            Err(Error::Overflow)
+        }
+    }
+
     /// Adds the rows of `other`, which has the same shape.
     pub fn merge(&mut self, other: &Self) {
         let (d, width) = (self.d, self.form.len(self.d));
@@ -258,8 +272,12 @@ fn add_scatter(a: &mut [f64], b: &[f64], delta: &[f64], between: f64, form: Scat
     }
 }
 
-/// A first guess `g` of a mean costs `W (m − g)²/ S` times the rounding error; past this the moments are taken again.
+/// A guess `g` of a mean costs `W (m − g)²/ S` times the rounding error; past this the moments are taken again.
 const CANCELLATION: f64 = 1e3;
+/// Unless the mean has moved by no more than this, relative: no guess is nearer.
+const SETTLED: f64 = 4.0 * f64::EPSILON;
+/// Each round gains the sixteen digits of a double, of which its range has six hundred.
+const ROUNDS: usize = 40;
 
 struct Moments<'a> {
     block: &'a mut Block,
@@ -291,8 +309,8 @@ impl WithSimd for Moments<'_> {
             let scatter = &mut statistics.scatter[c * width..][..width];
             statistics.weight[c] = weight;
             mean.copy_from_slice(&about[c * d..][..d]);
-            // A closure would not be compiled for the instruction set: hence a loop of at most two rounds.
-            for _ in 0..2 {
+            // A closure would not be compiled for the instruction set: hence a loop.
+            for _ in 0..ROUNDS {
                 let into = (&mut *mean, &mut *scatter);
                 if centred::<S>(simd, block.features(), weighted, weight, form, into, rest) {
                     break;
@@ -350,7 +368,7 @@ fn centred<S: Simd>(
     recentre(mean, scatter, &shift, weight, form)
 }
 
-/// `m += δ`, `S −= W δδᵀ`; whether that took away less than [`CANCELLATION`] times what it left.
+/// `m += δ`, `S −= W δδᵀ`; whether that took away less than [`CANCELLATION`] times what it left, or `m` is settled.
 fn recentre(mean: &mut [f64], scatter: &mut [f64], shift: &[f64], weight: f64, form: Scatter) -> bool {
     let mut accurate = true;
     for (i, (m, x)) in mean.iter_mut().zip(shift).enumerate() {
@@ -366,7 +384,7 @@ fn recentre(mean: &mut [f64], scatter: &mut [f64], shift: &[f64], weight: f64, f
         }
         let between = weight * x * x;
         scatter[diagonal] = (scatter[diagonal] - between).max(0.0);
-        accurate &= between <= CANCELLATION * scatter[diagonal];
+        accurate &= between <= CANCELLATION * scatter[diagonal] || x.abs() <= SETTLED * m.abs();
     }
     accurate
 }

@@ -70,19 +70,57 @@ impl Flat for BooleanArray {
 /// Unscaled integers and the power of ten they are divided by.
 struct Decimals {
     unscaled: PrimitiveArray<i128>,
-    power: f64,
+    power: u128,
 }
 
 impl Flat for Decimals {
     fn write(&self, range: Range<usize>, out: &mut [f64]) {
         for (out, x) in out.iter_mut().zip(&self.unscaled.values().as_slice()[range]) {
-            *out = *x as f64 / self.power;
+            *out = quotient(*x, self.power);
         }
     }
 
     fn validity(&self) -> Option<&Bitmap> {
         Array::validity(&self.unscaled)
     }
+}
+
+/// Every integer up to this is a float.
+const EXACT: u128 = 1 << f64::MANTISSA_DIGITS;
+/// Every power of ten up to this is a float.
+const EXACT_POWER: u128 = 10_u128.pow(22);
+
+/// x / power, rounded once: to the nearest float, ties to even.
+fn quotient(x: i128, power: u128) -> f64 {
+    let magnitude = x.unsigned_abs();
+    if power == 1 || (magnitude <= EXACT && power <= EXACT_POWER) {
+        return x as f64 / power as f64;
+    }
+    let rounded = long_division(magnitude, power);
+    if x < 0 {
+        -rounded
+    } else {
+        rounded
+    }
+}
+
+/// Bit by bit, until the bits of a float and one more are known; whatever remains then only breaks ties.
+fn long_division(x: u128, power: u128) -> f64 {
+    if x == 0 {
+        return 0.0;
+    }
+    let (mut bits, mut rest, mut exponent) = (x / power, x % power, 0);
+    while bits < 2 * EXACT {
+        rest *= 2;
+        bits *= 2;
+        if rest >= power {
+            rest -= power;
+            bits += 1;
+        }
+        exponent -= 1;
+    }
+    let sticky = u128::from(rest != 0);
+    (2 * bits + sticky) as f64 * 2_f64.powi(exponent - 1)
 }
 
 fn flat(array: &dyn Array, dtype: &DataType) -> Option<Box<dyn Flat>> {
@@ -110,7 +148,8 @@ fn flat(array: &dyn Array, dtype: &DataType) -> Option<Box<dyn Flat>> {
         DataType::Float64 => primitive::<f64>(array),
         DataType::Decimal(_, scale) => {
             let unscaled = array.as_any().downcast_ref::<PrimitiveArray<i128>>()?.clone();
-            Some(Box::new(Decimals { unscaled, power: 10_f64.powi(i32::try_from(*scale).ok()?) }))
+            let power = 10_u128.checked_pow(u32::try_from(*scale).ok()?)?;
+            Some(Box::new(Decimals { unscaled, power }))
         }
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::indexing_slicing)] // Rows are numbered within chunks that were allocated for them.
 
-use super::columns::{Given, Table};
+use super::columns::{Column, Given, Table};
 use super::error::{Error, Result};
 use crate::mixture::Rows;
 
@@ -31,6 +31,15 @@ impl Fault {
             Err(error(self.count, self.first))
         }
     }
+}
+
+/// What a null feature means to the responsibilities of its row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Nulls {
+    /// They must be null too.
+    Agree,
+    /// The row does not count, whatever they are.
+    LeaveOut,
 }
 
 impl Table {
@@ -75,11 +84,12 @@ impl Table {
         Ok(count)
     }
 
-    /// Checks given responsibilities beside the features: numbers >= 0, and null in the same rows.
+    /// Checks given responsibilities beside the features: numbers >= 0, and null in the same rows, or only there if
+    /// rows with a null feature do not count.
     ///
     /// # Errors
     /// The number of rows at fault and the first of them.
-    pub fn check_responsibilities(&self, given: &Given) -> Result<()> {
+    pub fn check_responsibilities(&self, given: &Given, nulls: Nulls) -> Result<()> {
         let mut mismatch = Fault::default();
         let (mut negative, mut not_finite) = (Fault::default(), Fault::default());
         let mut given_lanes = vec![0.0; given.width() * CHECKED];
@@ -89,6 +99,9 @@ impl Table {
             given.source.read(start..start + len, &mut given_lanes, CHECKED, |row, _| r_null[row] = true);
             for row in (0..len).filter(|row| weight[*row] > 0.0) {
                 let mut numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
+                if x_null[row] && nulls == Nulls::LeaveOut {
+                    continue;
+                }
                 if x_null[row] != r_null[row] {
                     mismatch.add(start + row);
                 } else if !r_null[row] && numbers.clone().any(|r| !r.is_finite()) {
@@ -98,32 +111,51 @@ impl Table {
                 }
             }
         });
-        let role = "responsibilities";
-        mismatch.or(|count, row| Error::NullMismatch { role, count, row })?;
-        not_finite.or(|count, row| Error::Responsibilities { kind: "NaN or infinite", count, row })?;
-        negative.or(|count, row| Error::Responsibilities { kind: "negative", count, row })
+        let role = || given.role.clone();
+        mismatch.or(|count, row| match nulls {
+            Nulls::Agree => Error::NullMismatch { role: role(), count, row },
+            Nulls::LeaveOut => Error::NullStart { role: role(), count, row },
+        })?;
+        let kind = "NaN or infinite";
+        not_finite.or(|count, row| Error::Responsibilities { role: role(), kind, count, row })?;
+        let kind = "negative";
+        negative.or(|count, row| Error::Responsibilities { role: role(), kind, count, row })
     }
 
-    /// Checks that labels are null in the rows in which a feature is, and in no others.
+    /// The components of the rows that count, which their labels must tell; none for the other rows.
     ///
     /// # Errors
     /// The number of rows at fault and the first of them.
-    pub fn check_labels(&self, labels: &[Option<u32>]) -> Result<()> {
-        let mut mismatch = Fault::default();
+    pub fn labels(&self, column: &Column, k: usize) -> Result<Vec<Option<u32>>> {
+        let mut missing = Fault::default();
+        let mut outside = Fault::default();
+        let mut first = f64::NAN;
+        let mut components = vec![None; self.n_rows];
+        let mut labels = vec![0.0; CHECKED];
         self.for_each_chunk(|start, len, lanes, weight| {
-            let mut null = vec![false; len];
-            self.source.read(start..start + len, lanes, CHECKED, |row, _| null[row] = true);
-            for row in (0..len).filter(|row| weight[*row] > 0.0) {
-                if null[row] != labels[start + row].is_none() {
-                    mismatch.add(start + row);
+            let (mut x_null, mut z_null) = (vec![false; len], vec![false; len]);
+            self.source.read(start..start + len, lanes, CHECKED, |row, _| x_null[row] = true);
+            column.lane.read(start..start + len, &mut labels, |row| z_null[row] = true);
+            for row in (0..len).filter(|row| weight[*row] > 0.0 && !x_null[*row]) {
+                let label = labels[row];
+                if z_null[row] {
+                    missing.add(start + row);
+                } else if label >= 0.0 && label < k as f64 && label.fract() == 0.0 {
+                    components[start + row] = Some(label as u32);
+                } else {
+                    first = if outside.count == 0 { label } else { first };
+                    outside.add(start + row);
                 }
             }
         });
-        mismatch.or(|count, row| Error::NullMismatch { role: "labels", count, row })
+        let role = || column.role.clone();
+        outside.or(|count, row| Error::Labels { role: role(), k, last: k - 1, count, row, got: first })?;
+        missing.or(|count, row| Error::NullStart { role: role(), count, row })?;
+        Ok(components)
     }
 
     fn check_weights(&self) -> Result<()> {
-        let Some(lane) = &self.weight else {
+        let Some(Column { role, lane }) = &self.weight else {
             return Ok(());
         };
         let kinds = ["null", "negative", "NaN or infinite"];
@@ -144,7 +176,7 @@ impl Table {
             }
         }
         for (kind, fault) in kinds.into_iter().zip(faults) {
-            fault.or(|count, row| Error::Weights { kind, count, row })?;
+            fault.or(|count, row| Error::Weights { role: role.clone(), kind, count, row })?;
         }
         Ok(())
     }
@@ -155,7 +187,7 @@ impl Table {
         let mut weight = vec![1.0; CHECKED];
         for start in (0..self.n_rows).step_by(CHECKED) {
             let len = CHECKED.min(self.n_rows - start);
-            if let Some(lane) = &self.weight {
+            if let Some(Column { lane, .. }) = &self.weight {
                 lane.read(start..start + len, &mut weight, |_| {});
             }
             visit(start, len, &mut lanes, &weight);

@@ -3,7 +3,8 @@
 use polars::prelude::{DataType, Field, Series};
 
 use super::arrow::{is_number, Lane, Source};
-use super::error::{Error, Result};
+use super::error::{Error, Place, Result, Role};
+use super::options::{FitOptions, Init};
 use crate::mixture::{Block, Responsibilities, Rows};
 
 /// Names of the features a column of this name and dtype has; none for a List, whose width the data tell.
@@ -40,7 +41,7 @@ pub fn check_features(name: &str, dtype: &DataType, features: &[String]) -> Resu
     if matches!(dtype, DataType::Struct(_)) {
         return field_order(&given, features).map(|_| ());
     }
-    check_width("features", name, features.len(), given.len(), String::new())
+    check_width("features", name, features.len(), given.len(), Place::Schema)
 }
 
 /// Names of features known by their position only.
@@ -73,11 +74,11 @@ pub fn field_order(given: &[String], features: &[String]) -> Result<Vec<usize>> 
 
 /// # Errors
 /// If the widths differ.
-pub fn check_width(what: &'static str, name: &str, expected: usize, got: usize, place: String) -> Result<()> {
+pub fn check_width(what: &'static str, name: &str, expected: usize, got: usize, place: Place) -> Result<()> {
     if expected == got {
         return Ok(());
     }
-    Err(Error::Width { what, name: name.into(), expected, got, place })
+    Err(Error::Width { what, name: column_name(name).into(), expected, got, place })
 }
 
 /// What a plugin call gets as its first input: features, and what is said about each row.
@@ -86,18 +87,25 @@ pub struct Table {
     pub features: Vec<String>,
     pub(super) n_rows: usize,
     pub(super) source: Source,
-    pub(super) weight: Option<Lane>,
+    pub(super) weight: Option<Column>,
+}
+
+/// A number of each row.
+pub struct Column {
+    pub(super) role: Role,
+    pub(super) lane: Lane,
 }
 
 /// Responsibilities given as a column.
 pub struct Given {
+    pub(super) role: Role,
     pub(super) source: Source,
 }
 
 /// A column that says where to start.
 pub enum StartColumn {
     /// The component of each row.
-    Labels(Vec<Option<u32>>),
+    Labels(Column),
     /// Responsibilities of each row.
     Responsibilities(Given),
 }
@@ -191,7 +199,7 @@ impl Input {
             (DataType::Array(..) | DataType::List(_), None) => positional(name, source.width()),
             _ => vec![name.to_string()],
         };
-        let weight = self.extra("weight").map(weights).transpose()?;
+        let weight = self.extra("weight").map(|s| column("weights", s)).transpose()?;
         Ok(Table { features, n_rows: self.rows.len(), source, weight })
     }
 
@@ -212,16 +220,16 @@ impl Input {
     /// The column of labels or responsibilities to start from, if there is one.
     ///
     /// # Errors
-    /// Wrong dtype or width, or a label outside `0..k`.
+    /// Wrong dtype or width.
     pub fn start(&self, k: usize) -> Result<Option<StartColumn>> {
         let Some(series) = self.extra("start") else {
             return Ok(None);
         };
-        check_role("start", series.dtype())?;
+        check_role("start", &series.field())?;
         if series.dtype().is_nested() {
             return given(series, Some(k)).map(StartColumn::Responsibilities).map(Some);
         }
-        labels(series, k).map(StartColumn::Labels).map(Some)
+        column("labels", series).map(StartColumn::Labels).map(Some)
     }
 }
 
@@ -234,10 +242,18 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
         return Ok(field.clone());
     }
     let fields: &[Field] = if let DataType::Struct(fields) = field.dtype() { fields } else { &[] };
+    if let Some(role) = roles.iter().find(|role| !fields.iter().any(|f| packed_role(f) == Some(role))) {
+        let what = match role.as_str() {
+            "weight" => "weights",
+            "start" => "init",
+            _ => "responsibilities",
+        };
+        return Err(Error::NoColumn { role: Role { what, column: None } });
+    }
     match fields {
         [rows, extras @ ..] if extras.iter().map(packed_role).eq(roles.iter().map(|r| Some(r.as_str()))) => {
             for (role, extra) in roles.iter().zip(extras) {
-                check_role(role, extra.dtype())?;
+                check_role(role, extra)?;
             }
             Ok(rows.clone())
         }
@@ -245,25 +261,60 @@ pub fn check_packed(field: &Field, roles: &[String]) -> Result<Field> {
     }
 }
 
-/// The role that the name of a column packed beside the features tells.
-fn packed_role(field: &Field) -> Option<&str> {
-    field.name().as_str().strip_prefix("polars_gmm:")
+/// The role that the name of a column packed beside the features tells, and its own name if that is known.
+fn packed_name(name: &str) -> Option<(&str, Option<&str>)> {
+    let packed = name.strip_prefix("polars_gmm:")?;
+    Some(packed.split_once(':').map_or((packed, None), |(role, column)| (role, Some(column))))
 }
 
-fn check_role(role: &str, dtype: &DataType) -> Result<()> {
-    let dtype_of = || dtype.clone();
-    let numbers = match dtype {
+fn packed_role(field: &Field) -> Option<&str> {
+    packed_name(field.name()).map(|(role, _)| role)
+}
+
+/// What the user calls a column.
+pub fn column_name(name: &str) -> &str {
+    packed_name(name).map_or(name, |(role, column)| column.unwrap_or(role))
+}
+
+fn role(what: &'static str, name: &str) -> Role {
+    Role { what, column: packed_name(name).and_then(|(_, column)| column).map(String::from) }
+}
+
+fn check_role(as_role: &str, field: &Field) -> Result<()> {
+    let named = |what| role(what, field.name());
+    let dtype = field.dtype().clone();
+    let numbers = match &dtype {
         DataType::Array(inner, width) => is_number(inner) && *width > 0,
         DataType::List(inner) => is_number(inner),
         _ => false,
     };
-    match role {
-        "weight" if !is_number(dtype) => Err(Error::RoleDtype { role: "weights", dtype: dtype_of() }),
-        "responsibility" if !numbers => Err(Error::ResponsibilityDtype { dtype: dtype_of() }),
-        "start" if !numbers && !dtype.is_integer() && !matches!(dtype, DataType::Boolean) => {
-            Err(Error::StartDtype { dtype: dtype_of() })
+    match as_role {
+        "weight" if !is_number(&dtype) => Err(Error::RoleDtype { role: named("weights"), dtype }),
+        "responsibility" if !numbers => {
+            Err(Error::ResponsibilityDtype { role: named("responsibilities"), dtype })
         }
+        "start" if !numbers && !is_number(&dtype) => Err(Error::StartDtype { role: named("init"), dtype }),
         _ => Ok(()),
+    }
+}
+
+/// Checks, from the schema alone, a start that is given: the width of its responsibilities, the features of its model.
+///
+/// # Errors
+/// Another width than k, or other features than those of the rows.
+pub fn check_start(input: &Field, rows: &Field, options: &FitOptions) -> Result<()> {
+    match &options.init {
+        Init::Model(model) => check_features(rows.name(), rows.dtype(), model.features()),
+        Init::Column => {
+            let fields: &[Field] = if let DataType::Struct(fields) = input.dtype() { fields } else { &[] };
+            match fields.iter().find(|f| packed_role(f) == Some("start")).map(|f| (f.name(), f.dtype())) {
+                Some((name, DataType::Array(_, width))) => {
+                    check_width("responsibilities", name, options.k, *width, Place::Schema)
+                }
+                _ => Ok(()),
+            }
+        }
+        Init::Draw(_) => Ok(()),
     }
 }
 
@@ -272,7 +323,7 @@ fn nested(series: &Series, inner: &DataType, what: &'static str, width: Option<u
     let (name, dtype) = (series.name().as_str(), series.dtype());
     let width = match dtype {
         DataType::Array(_, got) => {
-            check_width(what, name, width.unwrap_or(*got), *got, String::new())?;
+            check_width(what, name, width.unwrap_or(*got), *got, Place::Schema)?;
             Some(*got)
         }
         _ => width,
@@ -280,44 +331,27 @@ fn nested(series: &Series, inner: &DataType, what: &'static str, width: Option<u
     let nesting = Source::nested(series.chunks(), inner, width)
         .ok_or_else(|| Error::FeatureDtype { name: name.into(), dtype: dtype.clone() })?;
     if let (Some(width), Some((got, row))) = (nesting.width, nesting.other) {
-        check_width(what, name, width, got, format!(" in row {row}"))?;
+        check_width(what, name, width, got, Place::Row(row))?;
     }
     if nesting.width == Some(0) {
-        return Err(Error::NoFeatures { name: name.into() });
+        return Err(Error::NoFeatures { name: column_name(name).into() });
     }
     Ok(nesting.source)
 }
 
-fn weights(series: &Series) -> Result<Lane> {
-    check_role("weight", series.dtype())?;
-    Lane::new(series.chunks(), series.dtype()).ok_or_else(|| role_dtype("weights", series))
+fn column(what: &'static str, series: &Series) -> Result<Column> {
+    let role = role(what, series.name());
+    match Lane::new(series.chunks(), series.dtype()) {
+        Some(lane) => Ok(Column { role, lane }),
+        None => Err(Error::RoleDtype { role, dtype: series.dtype().clone() }),
+    }
 }
 
 fn given(series: &Series, k: Option<usize>) -> Result<Given> {
-    check_role("responsibility", series.dtype())?;
+    check_role("responsibility", &series.field())?;
     let inner = series.dtype().inner_dtype().cloned().unwrap_or(DataType::Null);
-    Ok(Given { source: nested(series, &inner, "responsibilities", k)? })
-}
-
-fn role_dtype(role: &'static str, series: &Series) -> Error {
-    Error::RoleDtype { role, dtype: series.dtype().clone() }
-}
-
-fn labels(series: &Series, k: usize) -> Result<Vec<Option<u32>>> {
-    let lane = Lane::new(series.chunks(), series.dtype()).ok_or_else(|| role_dtype("labels", series))?;
-    let mut numbers = vec![0.0; series.len()];
-    let mut nulls = Vec::new();
-    lane.read(0..series.len(), &mut numbers, |row| nulls.push(row));
-    let label = |(row, &got): (usize, &f64)| {
-        if nulls.binary_search(&row).is_ok() {
-            Ok(None)
-        } else if got >= 0.0 && got < k as f64 {
-            Ok(Some(got as u32))
-        } else {
-            Err(Error::Label { k, last: k - 1, row, got })
-        }
-    };
-    numbers.iter().enumerate().map(label).collect()
+    let source = nested(series, &inner, "responsibilities", k)?;
+    Ok(Given { role: role("responsibilities", series.name()), source })
 }
 
 impl Rows for Table {
@@ -338,7 +372,7 @@ impl Rows for Table {
             block.mark_null(row);
         }
         if let Some(weight) = &self.weight {
-            weight.read(rows, block.weight_mut(), |_| {});
+            weight.lane.read(rows, block.weight_mut(), |_| {});
         }
     }
 }

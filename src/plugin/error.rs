@@ -1,10 +1,46 @@
 //! Failures of data and kwargs, as sentences: what was expected, what came, what to do.
 
+use std::fmt;
+
 use polars::prelude::{DataType, PolarsError};
 
 use crate::mixture;
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// What a column is for and, where it is known, what it is called: `weights "w"`.
+#[derive(Clone, Debug)]
+pub struct Role {
+    pub what: &'static str,
+    pub column: Option<String>,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.column {
+            Some(column) => write!(f, "{} {column:?}", self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
+/// Where a fault stands: the schema tells no row, and a batch of a stream only its own rows.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    Schema,
+    Row(usize),
+    Batch { row: usize, rows: usize },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Schema => Ok(()),
+            Self::Row(row) => write!(f, " in row {row}"),
+            Self::Batch { row, rows } => write!(f, " in row {row} of a batch of {rows} rows"),
+        }
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,11 +58,19 @@ pub enum Error {
     )]
     FieldDtype { name: String, dtype: DataType },
 
-    #[error("{role} must be numeric, but their column has dtype {dtype}; cast it to a number")]
-    RoleDtype { role: &'static str, dtype: DataType },
+    #[error(
+        "column {name:?} has dtype Object, which no mixture can read; cast it to numbers or leave it out"
+    )]
+    Object { name: String },
 
-    #[error("responsibilities must be a List or Array column of numbers, as responsibilities(model) makes, but their column has dtype {dtype}; give such a column")]
-    ResponsibilityDtype { dtype: DataType },
+    #[error("column {name:?} has the extension dtype {extension:?}, which no mixture can read; give what it stores, with .ext.storage(), or leave it out")]
+    Extension { name: String, extension: String },
+
+    #[error("{role} must be numeric, but their column has dtype {dtype}; cast it to a number")]
+    RoleDtype { role: Role, dtype: DataType },
+
+    #[error("{role} must be a List or Array column of numbers, as responsibilities(model) makes, but their column has dtype {dtype}; give such a column")]
+    ResponsibilityDtype { role: Role, dtype: DataType },
 
     #[error("column {name:?} has no features; give at least one numeric field")]
     NoFeatures { name: String },
@@ -42,37 +86,56 @@ pub enum Error {
     ExtraFeatures { d: usize, features: Vec<String>, given: Vec<String>, extra: Vec<String> },
 
     #[error("{what} must have width {expected}, but column {name:?} has width {got}{place}; give every row {expected} numbers")]
-    Width { what: &'static str, name: String, expected: usize, got: usize, place: String },
+    Width { what: &'static str, name: String, expected: usize, got: usize, place: Place },
 
     #[error("the first field of the packed input must be the feature column and the others {roles:?}, but the expression selects {got} columns; wrap the features in pl.struct(...)")]
     Packed { roles: Vec<String>, got: usize },
 
-    #[error("feature {name:?} has {count} null values, the first in row {row}; drop or fill them, or fit with nulls=\"drop\"")]
+    #[error("{role} must be one column, but the expression selects none; name a column")]
+    NoColumn { role: Role },
+
+    #[error("feature {name:?} is null in {}, the first is row {row}; drop or fill them, or fit with nulls=\"drop\"", rows(*.count))]
     Nulls { name: String, count: usize, row: usize },
 
-    #[error("feature {name:?} has {count} values that are NaN or infinite, the first in row {row}; filter or fill them first")]
+    #[error("feature {name:?} is NaN or infinite in {}, the first is row {row}; filter or fill them first", rows(*.count))]
     NotFinite { name: String, count: usize, row: usize },
 
-    #[error("weights must be finite numbers >= 0 and not null, but {count} are {kind}, the first in row {row}; repair or filter these rows")]
-    Weights { kind: &'static str, count: usize, row: usize },
+    #[error("{role} must be finite numbers >= 0 and not null, but in {} they are {kind}, the first is row {row}; repair or filter these rows", rows(*.count))]
+    Weights { role: Role, kind: &'static str, count: usize, row: usize },
 
-    #[error("responsibilities must be finite numbers >= 0, but in {count} rows some are {kind}, the first is row {row}; repair or filter these rows")]
-    Responsibilities { kind: &'static str, count: usize, row: usize },
+    #[error("{role} must be finite numbers >= 0, but in {} some are {kind}, the first is row {row}; repair or filter these rows", rows(*.count))]
+    Responsibilities { role: Role, kind: &'static str, count: usize, row: usize },
 
-    #[error("features and {role} must be null in the same rows, but in {count} rows only one of them is null, the first is row {row}; drop these rows or fill the nulls")]
-    NullMismatch { role: &'static str, count: usize, row: usize },
+    #[error("features and {role} must be null in the same rows, but in {} only one of them is null, the first is row {row}; drop these rows or fill the nulls", rows(*.count))]
+    NullMismatch { role: Role, count: usize, row: usize },
 
-    #[error("labels must be integers from 0 to {last} (k={k}), but row {row} has {got}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1")]
-    Label { k: usize, last: usize, row: usize, got: f64 },
+    #[error("{role} must not be null where the features are not, but in {} they are, the first is row {row}; drop these rows or fill the nulls", rows(*.count))]
+    NullStart { role: Role, count: usize, row: usize },
 
-    #[error("init must be a column of integer labels or of responsibilities (List or Array of k numbers), but it has dtype {dtype}; map it to labels 0 .. k-1")]
-    StartDtype { dtype: DataType },
+    #[error("{role} must be integers from 0 to {last} (k={k}), but in {} they are not, the first is row {row} with {}; map the labels to 0 .. k-1, for example with rank(\"dense\") - 1", rows(*.count), number(*.got))]
+    Labels { role: Role, k: usize, last: usize, count: usize, row: usize, got: f64 },
+
+    #[error("{role} must be a column of integer labels or of responsibilities (List or Array of k numbers), but it has dtype {dtype}; map it to labels 0 .. k-1")]
+    StartDtype { role: Role, dtype: DataType },
 
     #[error("a model must be a struct made by fit, m_step or maximize, or its packed Binary, but column {name:?} has dtype {dtype}; give a GaussianMixture, such a column, or its name")]
     ModelDtype { name: String, dtype: DataType },
 
     #[error("{what} must be a struct with field {field:?}, but column {name:?} has dtype {dtype}; it is made by {maker}")]
     Field { what: &'static str, field: &'static str, name: String, dtype: DataType, maker: &'static str },
+
+    #[error("field {field:?} of {what} must have dtype {expected}, but in column {name:?} it has dtype {dtype}; it is made by {maker}")]
+    FieldType {
+        what: &'static str,
+        field: &'static str,
+        name: String,
+        expected: Box<DataType>,
+        dtype: Box<DataType>,
+        maker: &'static str,
+    },
+
+    #[error("column {name:?}{place}: {source}")]
+    InColumn { name: String, place: Place, source: Box<Error> },
 
     #[error("statistics must have d features, weight (k), mean (k, d) and scatter (k, d, d) or (k, 1, d), got {got}; give them as statistics or merge made them")]
     Statistics { got: String },
@@ -95,13 +158,26 @@ pub enum Error {
     Option(String),
 }
 
+/// A number, with all digits if it is whole.
+fn number(x: f64) -> String {
+    if x.fract() == 0.0 {
+        format!("{x:.0}")
+    } else {
+        x.to_string()
+    }
+}
+
+fn rows(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "row" } else { "rows" })
+}
+
 impl Error {
     /// Whether these data, as numbers, cannot be fitted: nulls, NaN, a label without rows, singular or overflowing
     /// moments. Negative weights and labels out of range are mistakes, not such data.
     pub fn is_unfit_data(&self) -> bool {
         use mixture::Error as M;
         match self {
-            Self::Nulls { .. } | Self::NotFinite { .. } | Self::NullMismatch { .. } => true,
+            Self::Nulls { .. } | Self::NotFinite { .. } | Self::NullStart { .. } => true,
             Self::Mixture(e) => matches!(
                 e,
                 M::NotPositiveDefinite { .. }
@@ -112,6 +188,23 @@ impl Error {
             ),
             _ => false,
         }
+    }
+
+    /// The same error of what stands in a row of a column of models or statistics.
+    #[must_use]
+    pub fn in_column(self, name: &str, row: usize) -> Self {
+        Self::InColumn { name: name.into(), place: Place::Row(row), source: Box::new(self) }
+    }
+
+    /// The same error of a batch of `rows` rows, whose rows are counted from `start` on.
+    #[must_use]
+    pub fn in_batch(mut self, start: usize, rows: usize) -> Self {
+        if let Self::Width { place, .. } | Self::InColumn { place, .. } = &mut self {
+            if let Place::Row(row) = *place {
+                *place = Place::Batch { row: start + row, rows };
+            }
+        }
+        self
     }
 }
 

@@ -1,18 +1,33 @@
 //! The expressions: shells that take inputs and kwargs apart and call what does the work.
 
-use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
-use pyo3_polars::derive::polars_expr;
+use std::sync::Arc;
 
-use super::columns::{check_features, check_packed, feature_names, Input};
+use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
+
+use super::cache::Factorised;
+use super::columns::{check_features, check_packed, check_start, feature_names, Input};
 use super::error::{Error, Result};
 use super::options::{FitKwargs, MStepKwargs, ModelKwargs};
 use super::score::{score, score_dtype, Score, Scorer};
+use super::shell::expression;
 use super::train;
 use super::values::{
     check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, model_series, null_series,
     packed_series, statistics_dtype, statistics_series, Models,
 };
 use crate::mixture::{Model, Statistics};
+
+expression!(responsibilities, responsibilities_field, ModelKwargs);
+expression!(predict, predict_field, ModelKwargs);
+expression!(log_density, log_density_field, ModelKwargs);
+expression!(statistics, statistics_field, ModelKwargs);
+expression!(em_step, em_step_field, ModelKwargs);
+expression!(m_step, m_step_field, MStepKwargs);
+expression!(merge, merge_field, ());
+expression!(maximize, maximize_field, MStepKwargs);
+expression!(fit, fit_field, FitKwargs);
+expression!(fit_predict, fit_predict_field, FitKwargs);
+expression!(pack, pack_field, ());
 
 /// The first input, or the first field: Polars gives at least one.
 fn first<T>(inputs: &[T]) -> Result<&T> {
@@ -22,16 +37,16 @@ fn first<T>(inputs: &[T]) -> Result<&T> {
 /// Checks features and model column from the schema; gives the model's k if it is known.
 fn check_model_inputs(fields: &[Field], kwargs: &ModelKwargs) -> Result<(Field, Option<usize>)> {
     let rows = check_packed(first(fields)?, &kwargs.extras)?;
-    let model = kwargs.model()?;
-    match (&model, fields.get(1)) {
-        (Some(model), _) => check_features(rows.name(), rows.dtype(), model.features())?,
+    let given = kwargs.model()?;
+    match (&given, fields.get(1)) {
+        (Some(given), _) => check_features(rows.name(), rows.dtype(), given.model.features())?,
         (None, Some(column)) => {
             check_model_dtype(column.name(), column.dtype())?;
             feature_names(rows.name(), rows.dtype())?;
         }
         (None, None) => return Err(Error::NullModel),
     }
-    Ok((rows, model.map(|m| m.k())))
+    Ok((rows, given.map(|given| given.model.k())))
 }
 
 fn scored_field(fields: &[Field], kwargs: &ModelKwargs, what: Score) -> PolarsResult<Field> {
@@ -41,9 +56,11 @@ fn scored_field(fields: &[Field], kwargs: &ModelKwargs, what: Score) -> PolarsRe
 
 fn scored(inputs: &[Series], kwargs: &ModelKwargs, what: Score) -> PolarsResult<Series> {
     let name = first(inputs)?.name().clone();
-    let scorer = match kwargs.model()? {
-        Some(model) => Scorer::One(model),
-        None => Scorer::Column(Models::new(model_input(inputs)?)?),
+    let scorer = if let Some(given) = kwargs.model()? {
+        Scorer::One(given)
+    } else {
+        let column = model_input(inputs)?;
+        Scorer::Column(column.name().clone(), Models::new(column)?)
     };
     Ok(score(&name, Input::new(first(inputs)?, &kwargs.extras)?, &scorer, what)?)
 }
@@ -56,7 +73,6 @@ fn responsibilities_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult
     scored_field(fields, &kwargs, Score::Responsibilities { log: kwargs.log })
 }
 
-#[polars_expr(output_type_func_with_kwargs=responsibilities_field)]
 fn responsibilities(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     scored(inputs, &kwargs, Score::Responsibilities { log: kwargs.log })
 }
@@ -65,7 +81,6 @@ fn predict_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
     scored_field(fields, &kwargs, Score::Predict)
 }
 
-#[polars_expr(output_type_func_with_kwargs=predict_field)]
 fn predict(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     scored(inputs, &kwargs, Score::Predict)
 }
@@ -74,20 +89,23 @@ fn log_density_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Fiel
     scored_field(fields, &kwargs, Score::LogDensity)
 }
 
-#[polars_expr(output_type_func_with_kwargs=log_density_field)]
 fn log_density(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     scored(inputs, &kwargs, Score::LogDensity)
 }
 
-/// The one model of an aggregation: in the kwargs, or a column of equal values.
-fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Model>> {
-    if let Some(model) = kwargs.model()? {
-        return Ok(Some(model));
+/// The one model of an aggregation: in the kwargs, or a column of equal values; none if that is null or empty.
+fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Arc<Factorised>>> {
+    if let Some(given) = kwargs.model()? {
+        return Ok(Some(given));
     }
-    let models = Models::new(model_input(inputs)?)?;
+    let column = model_input(inputs)?;
+    let models = Models::new(column)?;
     match models.changes().len() {
         0 => Ok(None),
-        1 => models.get(0)?.ok_or(Error::NullModel).map(Some),
+        1 => {
+            let given = models.get(0).and_then(|model| model.map(Factorised::new).transpose());
+            Ok(given.map_err(|e| e.in_column(column.name(), 0))?.map(Arc::new))
+        }
         _ => Err(Error::OneModel),
     }
 }
@@ -97,14 +115,13 @@ fn statistics_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field
     Ok(Field::new(rows.name().clone(), statistics_dtype()))
 }
 
-#[polars_expr(output_type_func_with_kwargs=statistics_field)]
 fn statistics(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let Some(model) = one_model(inputs, &kwargs)? else {
+    let Some(given) = one_model(inputs, &kwargs)? else {
         return Ok(null_series(&name, &statistics_dtype()));
     };
-    let (table, statistics) = train::statistics(&input, &model)?;
+    let (table, statistics) = train::statistics(&input, &given)?;
     Ok(statistics_series(&name, &table.features, &statistics)?)
 }
 
@@ -113,15 +130,14 @@ fn em_step_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
     Ok(Field::new(rows.name().clone(), model_dtype()))
 }
 
-#[polars_expr(output_type_func_with_kwargs=em_step_field)]
 fn em_step(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let Some(model) = one_model(inputs, &kwargs)? else {
+    let Some(given) = one_model(inputs, &kwargs)? else {
         return Ok(null_series(&name, &model_dtype()));
     };
-    let (table, statistics) = train::statistics(&input, &model)?;
-    let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &model)?;
+    let (table, statistics) = train::statistics(&input, &given)?;
+    let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &given.model)?;
     model_or_null(&name, next.as_ref())
 }
 
@@ -152,20 +168,18 @@ fn m_step_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> {
     Ok(Field::new(rows.name().clone(), model_dtype()))
 }
 
-#[polars_expr(output_type_func_with_kwargs=m_step_field)]
 fn m_step(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     model_or_null(&name, train::m_step(&input, kwargs.options()?)?.as_ref())
 }
 
-fn merge_field(fields: &[Field]) -> PolarsResult<Field> {
+fn merge_field(fields: &[Field], (): ()) -> PolarsResult<Field> {
     check_statistics_dtype(first(fields)?.name(), first(fields)?.dtype())?;
     Ok(Field::new(first(fields)?.name().clone(), statistics_dtype()))
 }
 
-#[polars_expr(output_type_func=merge_field)]
-fn merge(inputs: &[Series]) -> PolarsResult<Series> {
+fn merge(inputs: &[Series], (): ()) -> PolarsResult<Series> {
     let mut sum: Option<(Vec<String>, Statistics)> = None;
     for_each_statistics(first(inputs)?, |_, row| {
         let Some((features, statistics)) = row else {
@@ -186,7 +200,10 @@ fn merge(inputs: &[Series]) -> PolarsResult<Series> {
     })?;
     let name = first(inputs)?.name();
     match sum {
-        Some((features, statistics)) => Ok(statistics_series(name, &features, &statistics)?),
+        Some((features, statistics)) => {
+            statistics.check_finite().map_err(Error::from)?;
+            Ok(statistics_series(name, &features, &statistics)?)
+        }
         None => Ok(null_series(name, &statistics_dtype())),
     }
 }
@@ -197,12 +214,12 @@ fn maximize_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> 
     Ok(Field::new(first(fields)?.name().clone(), model_dtype()))
 }
 
-#[polars_expr(output_type_func_with_kwargs=maximize_field)]
 fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
     let options = kwargs.options()?;
-    let name = first(inputs)?.name();
+    let input = first(inputs)?;
+    let name = input.name();
     let mut models = Series::new_empty(name.clone(), &model_dtype());
-    for_each_statistics(first(inputs)?, |_, row| {
+    for_each_statistics(input, |_, row| {
         let model = match row {
             Some((features, statistics)) if statistics.total_weight > 0.0 => Some(Model::maximize(
                 &features,
@@ -215,14 +232,16 @@ fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
         };
         models.append(&model_or_null(name, model.as_ref())?)?;
         Ok(())
-    })?;
+    })
+    .map_err(|e| e.in_batch(0, input.len()))?;
     Ok(models.rechunk())
 }
 
 fn fitted_field(fields: &[Field], kwargs: &FitKwargs, dtype: DataType) -> PolarsResult<Field> {
-    kwargs.options.check()?;
+    let options = kwargs.options.check()?;
     let rows = check_packed(first(fields)?, &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
+    check_start(first(fields)?, &rows, &options)?;
     Ok(Field::new(rows.name().clone(), dtype))
 }
 
@@ -230,7 +249,6 @@ fn fit_field(fields: &[Field], kwargs: FitKwargs) -> PolarsResult<Field> {
     fitted_field(fields, &kwargs, model_dtype())
 }
 
-#[polars_expr(output_type_func_with_kwargs=fit_field)]
 fn fit(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
@@ -242,22 +260,23 @@ fn fit_predict_field(fields: &[Field], kwargs: FitKwargs) -> PolarsResult<Field>
     fitted_field(fields, &kwargs, DataType::UInt32)
 }
 
-#[polars_expr(output_type_func_with_kwargs=fit_predict_field)]
 fn fit_predict(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
     match train::fit(&input, &kwargs.options.check()?, kwargs.on_failure)? {
-        Some(model) => Ok(score(&name, input, &Scorer::One(model), Score::Predict)?),
+        Some(model) => {
+            let scorer = Scorer::One(Arc::new(Factorised::new(model)?));
+            Ok(score(&name, input, &scorer, Score::Predict)?)
+        }
         None => Ok(Series::full_null(name, input.len(), &DataType::UInt32)),
     }
 }
 
-fn pack_field(fields: &[Field]) -> PolarsResult<Field> {
+fn pack_field(fields: &[Field], (): ()) -> PolarsResult<Field> {
     check_model_dtype(first(fields)?.name(), first(fields)?.dtype())?;
     Ok(Field::new(first(fields)?.name().clone(), DataType::Binary))
 }
 
-#[polars_expr(output_type_func=pack_field)]
-fn pack(inputs: &[Series]) -> PolarsResult<Series> {
+fn pack(inputs: &[Series], (): ()) -> PolarsResult<Series> {
     Ok(packed_series(first(inputs)?.name(), &Models::new(first(inputs)?)?)?)
 }

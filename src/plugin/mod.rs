@@ -5,17 +5,20 @@
 //! | `columns` | input Series -> rows: names, dtypes, roles |
 //! | `arrow` | Arrow arrays -> lanes of f64: chunks, offsets, validity |
 //! | `check` | the checks of data |
+//! | `cache` | models with their factors, the last ones kept |
 //! | `values` | models and statistics <-> Polars structs and Binary |
 //! | `options` | kwargs -> checked options |
 //! | `score` | rows and a model -> one output column |
 //! | `train` | rows and options -> a fit |
-//! | `expressions` | the `#[polars_expr]` shells |
+//! | `expressions` | the expressions: inputs and kwargs taken apart |
+//! | `shell` | the C functions by which Polars calls them |
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
 
 #![deny(clippy::indexing_slicing)]
 
 mod arrow;
+mod cache;
 mod check;
 mod columns;
 mod error;
@@ -23,5 +26,6 @@ mod expressions;
 mod options;
 pub mod python;
 mod score;
+mod shell;
 mod train;
 mod values;

@@ -1,8 +1,11 @@
 //! kwargs -> checked options. Unknown keys and values are errors, never defaults.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
+use super::cache::Factorised;
 use super::error::{Error, Result};
 use crate::mixture::fit::option;
 use crate::mixture::start::{Draw, Method};
@@ -25,8 +28,8 @@ impl ModelKwargs {
     ///
     /// # Errors
     /// If the bytes are no model.
-    pub fn model(&self) -> Result<Option<Model>> {
-        Ok(self.model.as_ref().map(|bytes| codec::unpack(bytes)).transpose()?)
+    pub fn model(&self) -> Result<Option<Arc<Factorised>>> {
+        self.model.as_ref().map(|bytes| Factorised::unpack(bytes)).transpose()
     }
 }
 

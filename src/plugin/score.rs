@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing)] // Rows are numbered within leaves that were allocated for them.
 
+use std::sync::Arc;
+
 use polars::prelude::{ArrayChunked, DataType, IntoSeries, ListChunked, PlSmallStr, Series};
 use polars_arrow::array::{FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;
@@ -9,13 +11,14 @@ use polars_arrow::datatypes::ArrowDataType;
 use polars_arrow::offset::Offsets;
 use rayon::prelude::*;
 
+use super::cache::Factorised;
 use super::columns::{Input, Table};
 use super::error::{Error, Result};
 use super::train::{execution, in_pool};
 use super::values::Models;
 use crate::mixture::pass::leaf_rows;
 use crate::mixture::rows::RowState;
-use crate::mixture::{Block, Density, Execution, Model, Rows};
+use crate::mixture::{Block, Density, Execution, Rows};
 
 /// What is asked of each row.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,8 @@ pub enum Score {
 
 /// A model for all rows, or one for each.
 pub enum Scorer {
-    One(Model),
-    Column(Models),
+    One(Arc<Factorised>),
+    Column(PlSmallStr, Models),
 }
 
 /// Scores of some rows: `width` numbers each, and whether the row is null.
@@ -44,15 +47,17 @@ struct Scores {
 /// Wrong dtypes, a model that is none or singular, or lengths that differ.
 pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> Result<Series> {
     match scorer {
-        Scorer::One(model) => {
-            let scores = score_by(&input.table(Some(model.features()))?, model, what)?;
+        Scorer::One(given) => {
+            let features = Some(given.model.features());
+            let table = input.table(features).map_err(|e| e.in_batch(0, input.len()))?;
+            let scores = score_by(&table, &given.density, what);
             match what {
                 Score::Responsibilities { .. } => array_series(name, scores),
                 _ => flat_series(name, vec![scores], what),
             }
         }
-        Scorer::Column(models) => {
-            let parts = score_by_column(input, models, what)?;
+        Scorer::Column(column, models) => {
+            let parts = score_by_column(input, column, models, what)?;
             match what {
                 Score::Responsibilities { .. } => list_series(name, parts),
                 _ => flat_series(name, parts, what),
@@ -62,7 +67,7 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
 }
 
 /// Runs of equal models are factorised once.
-fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec<Scores>> {
+fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score) -> Result<Vec<Scores>> {
     if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
     }
@@ -75,8 +80,13 @@ fn score_by_column(mut input: Input, models: &Models, what: Score) -> Result<Vec
     let mut parts = Vec::with_capacity(starts.len());
     for run in starts.windows(2) {
         let part = input.slice(run[0], run[1] - run[0]);
-        parts.push(match models.get(run[0])? {
-            Some(model) => score_by(&part.table(Some(model.features()))?, &model, what)?,
+        let in_model = |e: Error| e.in_column(column, run[0]).in_batch(0, rows);
+        let given = models.get(run[0]).and_then(|model| model.map(Factorised::new).transpose());
+        parts.push(match given.map_err(in_model)? {
+            Some(Factorised { model, density }) => {
+                let table = part.table(Some(model.features())).map_err(|e| e.in_batch(run[0], rows))?;
+                score_by(&table, &density, what)
+            }
             None => Scores::nulls(part.len()),
         });
     }
@@ -89,8 +99,7 @@ impl Scores {
     }
 }
 
-fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
-    let density = model.density()?;
+fn score_by(table: &Table, density: &Density, what: Score) -> Scores {
     let width = match what {
         Score::Responsibilities { .. } => density.k(),
         _ => 1,
@@ -101,9 +110,9 @@ fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
     let values = scores.values.par_chunks_mut(size * width);
     let leaves = values.zip(scores.null.par_chunks_mut(size)).enumerate();
     let leaf = |block: &mut Block, (i, (values, null)): (usize, (&mut [f64], &mut [bool]))| {
-        score_leaf(table, &density, what, i * size, block, values, null);
+        score_leaf(table, density, what, i * size, block, values, null);
     };
-    match execution(rows, &density) {
+    match execution(rows, density) {
         Execution::Parallel => in_pool(|| leaves.for_each_init(Block::default, leaf)),
         Execution::Sequential => {
             let mut block = Block::default();
@@ -111,7 +120,7 @@ fn score_by(table: &Table, model: &Model, what: Score) -> Result<Scores> {
             values.zip(scores.null.chunks_mut(size)).enumerate().for_each(|part| leaf(&mut block, part));
         }
     }
-    Ok(scores)
+    scores
 }
 
 fn score_leaf(

@@ -4,8 +4,10 @@ use std::sync::atomic::AtomicBool;
 
 use polars_core::runtime::RAYON;
 
+use super::cache::Factorised;
+use super::check::Nulls;
 use super::columns::{check_width, field_order, Input, StartColumn, Table};
-use super::error::{Error, Result};
+use super::error::{Error, Place, Result};
 use super::options::{FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
 use crate::mixture::{self, start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
@@ -42,14 +44,14 @@ fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>
 /// Statistics of the rows under a model; rows with a null feature do not count.
 ///
 /// # Errors
-/// NaN, bad weights, a singular model.
-pub fn statistics(input: &Input, model: &Model) -> Result<(Table, Statistics)> {
+/// NaN, bad weights.
+pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> Result<(Table, Statistics)> {
     let table = input.table(Some(model.features()))?;
     table.check(false)?;
-    let density = model.density()?;
     let form = model.covariance_type().structure().scatter();
     let statistics =
-        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, &density, form))?;
+        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+    statistics.check_finite()?;
     Ok((table, statistics))
 }
 
@@ -61,7 +63,7 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     let table = input.table(None)?;
     let given = input.responsibilities()?;
     table.check(false)?;
-    table.check_responsibilities(&given)?;
+    table.check_responsibilities(&given, Nulls::Agree)?;
     let form = options.covariance_type.structure().scatter();
     let statistics =
         run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &given, form))?;
@@ -104,7 +106,7 @@ fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Mode
         field_order(features, model.features())?;
         field_order(model.features(), features)?
     } else {
-        check_width("features", input.name(), model.d(), features.len(), String::new())?;
+        check_width("features", input.name(), model.d(), features.len(), Place::Schema)?;
         (0..model.d()).collect()
     };
     Ok(model.reordered(features, &order))
@@ -112,13 +114,13 @@ fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Mode
 
 fn start_from_column(input: &Input, table: &Table, options: &FitOptions, pass: Pass) -> Result<Model> {
     match input.start(options.k)? {
-        Some(StartColumn::Labels(component)) => {
-            table.check_labels(&component)?;
+        Some(StartColumn::Labels(column)) => {
+            let component = table.labels(&column, options.k)?;
             let labels = Labels { k: options.k, component: &component };
             Ok(start::assigned(&table.features, table, &labels, options.em, pass)?)
         }
         Some(StartColumn::Responsibilities(given)) => {
-            table.check_responsibilities(&given)?;
+            table.check_responsibilities(&given, Nulls::LeaveOut)?;
             Ok(start::assigned(&table.features, table, &given, options.em, pass)?)
         }
         None => Err(Error::Option("init=\"column\" needs a column to start from".into())),

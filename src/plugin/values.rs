@@ -9,11 +9,13 @@ use polars::prelude::{
     DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
 };
 use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
+use polars_arrow::bitmap::Bitmap;
 use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
+use super::arrow::is_number;
 use super::error::{Error, Result};
 use crate::mixture::codec::{self, VERSION};
-use crate::mixture::linalg::triangle;
+use crate::mixture::linalg::{asymmetry, triangle};
 use crate::mixture::statistics::Scatter;
 use crate::mixture::{CovarianceType, Model, Statistics, Training};
 
@@ -97,9 +99,34 @@ fn check_fields(
     maker: &'static str,
 ) -> Result<()> {
     let given: &[Field] = if let DataType::Struct(given) = dtype { given } else { &[] };
-    match expected.iter().find(|(field, _)| given.iter().all(|g| g.name() != field)) {
-        None => Ok(()),
-        Some((field, _)) => Err(Error::Field { what, field, name: name.into(), dtype: dtype.clone(), maker }),
+    for (field, expected) in expected {
+        let name = || name.to_string();
+        match given.iter().find(|g| g.name() == field).map(Field::dtype) {
+            None => return Err(Error::Field { what, field, name: name(), dtype: dtype.clone(), maker }),
+            Some(given) if is_readable(given, expected) => {}
+            Some(given) => {
+                let (expected, dtype) = (Box::new(expected.clone()), Box::new(given.clone()));
+                return Err(Error::FieldType { what, field, name: name(), expected, dtype, maker });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a field can be read as `expected`: the same nesting, and numbers, integers or strings of any width.
+fn is_readable(dtype: &DataType, expected: &DataType) -> bool {
+    match (dtype, expected) {
+        (DataType::Null, _) => true,
+        (DataType::List(inner) | DataType::Array(inner, _), DataType::List(expected)) => {
+            is_readable(inner, expected)
+        }
+        (_, DataType::List(_)) => false,
+        (_, DataType::String) => {
+            matches!(dtype, DataType::String | DataType::Categorical(..) | DataType::Enum(..))
+        }
+        (_, DataType::Boolean) => matches!(dtype, DataType::Boolean),
+        (_, DataType::Float64) => dtype.is_primitive_numeric() || matches!(dtype, DataType::Decimal(..)),
+        _ => dtype.is_integer(),
     }
 }
 
@@ -183,7 +210,10 @@ pub fn statistics_series(name: &PlSmallStr, features: &[String], statistics: &St
 
 /// Packed models.
 pub fn packed_series(name: &PlSmallStr, models: &Models) -> Result<Series> {
-    let pack = |row| Ok(models.get(row)?.map(|model| codec::pack(&model)));
+    let pack = |row| {
+        let model = models.get(row).map_err(|e| e.in_column(name, row).in_batch(0, models.len()))?;
+        Ok(model.map(|model| codec::pack(&model)))
+    };
     let packed = (0..models.len()).map(pack).collect::<Result<Vec<Option<Vec<u8>>>>>()?;
     Ok(Series::new(name.clone(), packed))
 }
@@ -191,6 +221,8 @@ pub fn packed_series(name: &PlSmallStr, models: &Models) -> Result<Series> {
 /// A column of nested lists of numbers, one chunk, for random access.
 struct Numbers {
     levels: Vec<OffsetsBuffer<i64>>,
+    /// Which lists are null, level by level.
+    validity: Vec<Option<Bitmap>>,
     values: PrimitiveArray<f64>,
 }
 
@@ -200,13 +232,15 @@ impl Numbers {
         let wrong = || Error::Option(format!("column {:?} must hold lists of numbers", series.name()));
         let mut array = series.chunks().first().cloned().ok_or_else(wrong)?;
         let mut levels = Vec::with_capacity(depth);
+        let mut validity = Vec::with_capacity(depth);
         for _ in 0..depth {
             let list = array.as_any().downcast_ref::<ListArray<i64>>().ok_or_else(wrong)?.clone();
             levels.push(list.offsets().clone());
+            validity.push(list.validity().cloned());
             array = list.values().clone();
         }
         let values = array.as_any().downcast_ref::<PrimitiveArray<f64>>().ok_or_else(wrong)?.clone();
-        Ok(Self { levels, values })
+        Ok(Self { levels, validity, values })
     }
 
     /// The numbers of a row, and their number at each level.
@@ -223,6 +257,9 @@ impl Numbers {
 
     /// Whether two rows are the same lists of the same bits, without nulls.
     fn equal(&self, a: usize, b: usize) -> bool {
+        if self.has_null(a) || self.has_null(b) {
+            return false;
+        }
         let (mut a, mut b) = (a..a + 1, b..b + 1);
         for offsets in &self.levels {
             let offsets = offsets.as_slice();
@@ -233,19 +270,24 @@ impl Numbers {
             let inner = |r: &Range<usize>| offsets[r.start] as usize..offsets[r.end] as usize;
             (a, b) = (inner(&a), inner(&b));
         }
-        let nulls = self.values.null_count() > 0;
         let values = self.values.values().as_slice();
-        !nulls && values[a].iter().zip(&values[b]).all(|(x, y)| x.to_bits() == y.to_bits())
+        values[a].iter().zip(&values[b]).all(|(x, y)| x.to_bits() == y.to_bits())
     }
 
+    /// Whether the row, a list in it, or a number is null.
     fn has_null(&self, row: usize) -> bool {
+        let null = |bits: Option<&Bitmap>, range: Range<usize>| {
+            bits.is_some_and(|bits| range.into_iter().any(|i| !bits.get_bit(i)))
+        };
         let (mut start, mut end) = (row, row + 1);
-        for offsets in &self.levels {
+        for (offsets, bits) in self.levels.iter().zip(&self.validity) {
+            if null(bits.as_ref(), start..end) {
+                return true;
+            }
             let offsets = offsets.as_slice();
             (start, end) = (offsets[start] as usize, offsets[end] as usize);
         }
-        let bits = self.values.validity();
-        bits.is_some_and(|bits| (start..end).any(|i| !bits.get_bit(i)))
+        null(self.values.validity(), start..end)
     }
 }
 
@@ -255,10 +297,9 @@ fn string_lists(series: &Series) -> Result<ListChunked> {
 }
 
 fn string_list(column: &ListChunked, row: usize) -> Result<Vec<String>> {
-    let Some(names) = column.get_as_series(row) else {
-        return Ok(Vec::new());
-    };
-    Ok(names.str()?.iter().map(|n| n.unwrap_or_default().to_string()).collect())
+    let null = || decode("its features have nulls");
+    let names = column.get_as_series(row).ok_or_else(null)?;
+    names.str()?.iter().map(|name| Ok(name.ok_or_else(null)?.to_string())).collect()
 }
 
 /// The fields of a struct column, found by name.
@@ -323,7 +364,10 @@ impl Models {
     pub fn new(series: &Series) -> Result<Self> {
         match series.dtype() {
             DataType::Null => Ok(Self::Null(series.len())),
-            DataType::Struct(_) => Ok(Self::Struct(Box::new(StructModels::new(series)?))),
+            DataType::Struct(_) => {
+                check_model_dtype(series.name(), series.dtype())?;
+                Ok(Self::Struct(Box::new(StructModels::new(series)?)))
+            }
             DataType::Binary => {
                 let series = series.rechunk();
                 let chunk = series.binary()?.downcast_iter().next();
@@ -395,7 +439,8 @@ impl StructModels {
 
     fn get(&self, row: usize) -> Result<Option<Model>> {
         if self.null[row] {
-            return Ok(None);
+            let filled = self.covariance_type.str()?.get(row).is_some() || !self.weights.has_null(row);
+            return if filled { Err(decode("its version is null")) } else { Ok(None) };
         }
         codec::check_version(self.version.u32()?.get(row).unwrap_or(0))?;
         let features = string_list(&self.features, row)?;
@@ -466,7 +511,7 @@ fn decode(reason: impl ToString) -> Error {
     crate::mixture::Error::Decode { reason: reason.to_string() }.into()
 }
 
-/// Calls `visit` with the statistics of each row that is not null.
+/// Calls `visit` with the statistics of each row, none for a null.
 ///
 /// # Errors
 /// If a row holds no statistics, or what `visit` returns.
@@ -485,10 +530,12 @@ pub fn for_each_statistics(
     let entropy = columns.cast("entropy", &DataType::Float64)?;
     let n_rows = columns.cast("n_rows", &DataType::UInt64)?;
     let total_weight = columns.cast("total_weight", &DataType::Float64)?;
-    for row in 0..series.len() {
+    let statistics = |row| -> Result<Option<(Vec<String>, Statistics)>> {
         let Some(version) = version.u32()?.get(row) else {
-            visit(row, None)?;
-            continue;
+            if !weight.has_null(row) {
+                return Err(Error::Statistics { got: "a version that is null".into() });
+            }
+            return Ok(None);
         };
         codec::check_version(version)?;
         let names = string_list(&features, row)?;
@@ -499,30 +546,49 @@ pub fn for_each_statistics(
             let got = format!("{} features, mean {:?} and scatter {shape:?}", names.len(), [k, d]);
             return Err(Error::Statistics { got });
         }
-        let (form, packed) = pack_scatter(shape, &scatter);
+        let (form, packed) = pack_scatter(shape, &scatter)?;
         let mut statistics = Statistics::from_parts((k, d, form), weight, mean, packed)?;
-        statistics.log_likelihood = log_likelihood.f64()?.get(row).unwrap_or(0.0);
-        statistics.entropy = entropy.f64()?.get(row).unwrap_or(0.0);
-        statistics.n_rows = n_rows.u64()?.get(row).unwrap_or(0);
-        let total = total_weight.f64()?.get(row).filter(|w| *w >= 0.0 && w.is_finite());
-        let missing =
-            || Error::Statistics { got: "a total_weight that is null, negative or not finite".into() };
-        statistics.total_weight = total.ok_or_else(missing)?;
-        visit(row, Some((names, statistics)))?;
+        statistics.log_likelihood = figure(&log_likelihood, row)?;
+        statistics.entropy = figure(&entropy, row)?;
+        let missing = || Error::Statistics { got: "an n_rows that is null".into() };
+        statistics.n_rows = n_rows.u64()?.get(row).ok_or_else(missing)?;
+        statistics.total_weight = figure(&total_weight, row)?;
+        if statistics.total_weight < 0.0 {
+            return Err(Error::Statistics { got: "a total_weight that is negative".into() });
+        }
+        Ok(Some((names, statistics)))
+    };
+    for row in 0..series.len() {
+        statistics(row).and_then(|s| visit(row, s)).map_err(|e| e.in_column(series.name(), row))?;
     }
     Ok(())
 }
 
+/// A number of the statistics, named as its column.
+fn figure(column: &Series, row: usize) -> Result<f64> {
+    let value = column.f64()?.get(row).filter(|v| v.is_finite());
+    value.ok_or_else(|| Error::Statistics { got: format!("a {} that is null or not finite", column.name()) })
+}
+
 /// Lower triangles of matrices, or diagonals as they are.
-fn pack_scatter([k, rows, d]: [usize; 3], scatter: &[f64]) -> (Scatter, Vec<f64>) {
+///
+/// # Errors
+/// If a matrix is not symmetric.
+fn pack_scatter([k, rows, d]: [usize; 3], scatter: &[f64]) -> Result<(Scatter, Vec<f64>)> {
     if rows != d {
-        return (Scatter::Diagonal, scatter.to_vec());
+        return Ok((Scatter::Diagonal, scatter.to_vec()));
     }
     let mut packed = Vec::with_capacity(k * triangle(d));
     for c in 0..k {
+        let entry = |i: usize, j: usize| scatter[(c * d + i) * d + j];
+        if let Some((row, column)) = asymmetry(d, entry) {
+            let (a, b) = (entry(row, column), entry(column, row));
+            let got = format!("a scatter of component {c} with {a:?} at [{row}, {column}] and {b:?} across it");
+            return Err(Error::Statistics { got });
+        }
         for i in 0..d {
-            packed.extend_from_slice(&scatter[(c * d + i) * d..][..=i]);
+            packed.extend((0..=i).map(|j| entry(i, j)));
         }
     }
-    (Scatter::Full, packed)
+    Ok((Scatter::Full, packed))
 }

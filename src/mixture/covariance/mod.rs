@@ -76,7 +76,10 @@ impl CovarianceType {
         let found = Self::ALL.into_iter().find(|t| t.structure().name() == name);
         found.ok_or_else(|| Error::Option {
             option: "covariance_type",
-            expected: "one of \"full\", \"tied\", \"diag\", \"spherical\"".into(),
+            expected: format!(
+                "one of {}",
+                Self::ALL.map(|t| format!("{:?}", t.structure().name())).join(", ")
+            ),
             got: format!("{name:?}"),
         })
     }

@@ -127,6 +127,37 @@ fn a_component_of_weight_zero_has_no_say_however_far_the_row() {
 }
 
 #[test]
+fn rows_beyond_every_density_go_to_the_nearest_component() {
+    let values = [1e155, -1e200, 1e300, f64::MAX];
+    for kind in CovarianceType::ALL {
+        let d = 3;
+        let rows = Sample { columns: vec![values.to_vec(); d], weight: vec![1.0; 4] };
+        let model = model(kind, 4, d, 6);
+        let density = model.density().unwrap();
+        let (mut posterior, mut log_posterior) = (loaded(&rows, 4), loaded(&rows, 4));
+        density.responsibilities(&mut posterior);
+        density.log_responsibilities(&mut log_posterior);
+        // Where covariances are shared, the rows are equally far from all components.
+        let shared = kind == CovarianceType::Tied;
+        let smallest = |c: &usize| -naive_joint(&model, &[1e10; 3])[*c];
+        let nearest = (0..4).min_by(|a, b| smallest(a).total_cmp(&smallest(b))).unwrap();
+        for i in 0..4 {
+            let r = lanes(&posterior, i);
+            if shared {
+                assert_close(r.iter().sum(), 1.0, 1e-15);
+                continue;
+            }
+            let alone: Vec<f64> = (0..4).map(|c| f64::from(c == nearest)).collect();
+            assert_eq!(r, alone, "{kind:?} {i}");
+            let logs = lanes(&log_posterior, i);
+            assert_eq!(logs[nearest], 0.0);
+            assert!((0..4).all(|c| c == nearest || (logs[c].is_finite() && logs[c] < LOWEST)));
+            assert_eq!((posterior.log_density()[i], posterior.entropy[i]), (LOWEST, 0.0));
+        }
+    }
+}
+
+#[test]
 fn opposite_overflows_are_no_nan() {
     let full = ndarray::array![[[1.0, -0.9], [-0.9, 1.0]]];
     let wide = Array3::from_elem((1, 1, 1), 1e-300);

@@ -92,7 +92,7 @@ fn a_bad_guess_of_the_means_costs_nothing() {
     let d = 5;
     let mut block = block(&sample(90, d, 6), 3);
     let expected = two_passes(&block);
-    for distance in [1e2, -1e5, 1e8, -1e10] {
+    for distance in [1e2, -1e5, 1e8, -1e10, 1e20, -1e100, 1e300] {
         for form in [Scatter::Full, Scatter::Diagonal] {
             let about = vec![distance; 3 * d];
             assert_moments(&Statistics::of_block(&mut block, &about, form), &expected, 1e-12);
@@ -190,6 +190,21 @@ fn parts_far_apart_merge_by_the_formula() {
     assert_eq!(sum.mean(), [6.0, -6.0]);
     // W_a W_b / W δδᵀ = 3/4 · 64 · [1, −1, 1]
     assert_eq!(sum.scatter(), [4.0 + 48.0, 1.0 - 48.0, 6.0 + 48.0]);
+}
+
+#[test]
+fn moments_that_overflow_are_found() {
+    let at = |m: f64| Statistics::from_parts((1, 1, Scatter::Full), vec![1.0], vec![m], vec![0.0]).unwrap();
+    let mut sum = at(1.0);
+    sum.merge(&at(3.0));
+    assert_eq!(sum.check_finite(), Ok(()));
+    sum.merge(&at(1e200));
+    assert_eq!(sum.check_finite(), Err(Error::Overflow));
+    for figure in [f64::NAN, f64::NEG_INFINITY] {
+        let mut statistics = at(1.0);
+        statistics.log_likelihood = figure;
+        assert_eq!(statistics.check_finite(), Err(Error::Overflow));
+    }
 }
 
 #[test]

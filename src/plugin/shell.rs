@@ -1,0 +1,139 @@
+//! The pair of C functions by which Polars calls an expression: its output field from the schema, and its values.
+//! Dtypes that the compiled Polars cannot hold are refused here, before they are imported.
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+use polars::prelude::{Field, PolarsError, PolarsResult, Series};
+use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
+use polars_arrow::ffi::{export_field_to_c, import_field_from_c, ArrowSchema};
+use polars_core::datatypes::CompatLevel;
+use pyo3_polars::derive::{_parse_kwargs, _set_panic, _update_last_error};
+use pyo3_polars::export::polars_ffi::version_0::{export_series, import_series_buffer, SeriesExport};
+use serde::de::DeserializeOwned;
+
+use super::columns::column_name;
+use super::error::Error;
+
+/// Lets Polars call `$values(&[Series], $kwargs)`, whose output has the field `$field(&[Field], $kwargs)`.
+macro_rules! expression {
+    ($values:ident, $field:ident, $kwargs:ty) => {
+        const _: () = {
+            use polars_arrow::ffi::ArrowSchema;
+            use pyo3_polars::derive::CallerContext;
+            use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
+
+            #[export_name = concat!("_polars_plugin_field_", stringify!($values))]
+            unsafe extern "C" fn field(
+                fields: *const ArrowSchema,
+                len: usize,
+                out: *mut ArrowSchema,
+                kwargs: *const u8,
+                kwargs_len: usize,
+            ) {
+                let fields = std::slice::from_raw_parts(fields, len);
+                let kwargs = std::slice::from_raw_parts(kwargs, kwargs_len);
+                if let Some(field) = $crate::plugin::shell::field::<$kwargs>(fields, kwargs, $field) {
+                    *out = field;
+                }
+            }
+
+            #[export_name = concat!("_polars_plugin_", stringify!($values))]
+            unsafe extern "C" fn values(
+                inputs: *mut SeriesExport,
+                len: usize,
+                kwargs: *const u8,
+                kwargs_len: usize,
+                out: *mut SeriesExport,
+                _: *const CallerContext,
+            ) {
+                let kwargs = std::slice::from_raw_parts(kwargs, kwargs_len);
+                if let Some(series) = $crate::plugin::shell::values::<$kwargs>(inputs, len, kwargs, $values) {
+                    *out = series;
+                }
+            }
+        };
+    };
+}
+pub(super) use expression;
+
+/// The output field, exported; none after an error, which Polars asks for by another call.
+///
+/// # Safety
+/// The fields are what Polars exported.
+pub unsafe fn field<K: DeserializeOwned>(
+    fields: &[ArrowSchema],
+    kwargs: &[u8],
+    of: fn(&[Field], K) -> PolarsResult<Field>,
+) -> Option<ArrowSchema> {
+    guarded(|| {
+        let fields = fields.iter().map(|field| imported(field)).collect::<PolarsResult<Vec<_>>>()?;
+        let field = of(&fields, parsed(kwargs)?)?;
+        Ok(export_field_to_c(&field.to_arrow(CompatLevel::newest())))
+    })
+}
+
+/// The output values, exported; none after an error, which Polars asks for by another call.
+///
+/// # Safety
+/// The inputs are what Polars exported, `len` of them.
+pub unsafe fn values<K: DeserializeOwned>(
+    inputs: *mut SeriesExport,
+    len: usize,
+    kwargs: &[u8],
+    of: fn(&[Series], K) -> PolarsResult<Series>,
+) -> Option<SeriesExport> {
+    guarded(|| {
+        let inputs = import_series_buffer(inputs, len)?;
+        Ok(export_series(&of(&inputs, parsed(kwargs)?)?))
+    })
+}
+
+fn guarded<T>(work: impl FnOnce() -> PolarsResult<T>) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => _update_last_error(without_nul(error)),
+        Err(_) => _set_panic(),
+    }
+    None
+}
+
+/// Messages travel as C strings.
+fn without_nul(error: PolarsError) -> PolarsError {
+    let message = error.to_string();
+    if message.contains('\0') {
+        return PolarsError::ComputeError(message.replace('\0', "\\0").into());
+    }
+    error
+}
+
+/// An expression without options is called without kwargs.
+fn parsed<K: DeserializeOwned>(kwargs: &[u8]) -> PolarsResult<K> {
+    const NONE: &[u8] = b"N.";
+    _parse_kwargs(if kwargs.is_empty() { NONE } else { kwargs })
+}
+
+unsafe fn imported(field: &ArrowSchema) -> PolarsResult<Field> {
+    let field = import_field_from_c(field)?;
+    check_dtype(field.name.as_str(), &field.dtype)?;
+    Ok(Field::from(&field))
+}
+
+/// # Errors
+/// A dtype that this library was compiled without, anywhere in the column.
+fn check_dtype(name: &str, dtype: &ArrowDataType) -> Result<(), Error> {
+    match dtype {
+        // Python objects come as their addresses, and nothing else comes as such.
+        ArrowDataType::FixedSizeBinary(_) => Err(Error::Object { name: column_name(name).into() }),
+        ArrowDataType::Extension(extension) => {
+            let (name, extension) = (column_name(name).into(), extension.name.to_string());
+            Err(Error::Extension { name, extension })
+        }
+        ArrowDataType::Struct(fields) => {
+            fields.iter().try_for_each(|ArrowField { name, dtype, .. }| check_dtype(name, dtype))
+        }
+        ArrowDataType::List(inner)
+        | ArrowDataType::LargeList(inner)
+        | ArrowDataType::FixedSizeList(inner, _) => check_dtype(name, &inner.dtype),
+        _ => Ok(()),
+    }
+}
