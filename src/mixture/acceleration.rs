@@ -104,8 +104,12 @@ impl Acceleration {
         }
         let coordinates = Coordinates::about(model)?;
         let (_, point, residual) = placed(&coordinates)?;
-        *self =
-            Self { coordinates: Some(coordinates), radius: self.radius, extrapolating: self.extrapolating, ..Self::default() };
+        *self = Self {
+            coordinates: Some(coordinates),
+            radius: self.radius,
+            extrapolating: self.extrapolating,
+            ..Self::default()
+        };
         Some((point, residual))
     }
 

@@ -79,7 +79,9 @@ impl Coordinates {
             weights[c] = own[0] / share;
             let mut moved: Vec<f64> = own[1..].iter().map(|x| x / share).collect();
             self.factor(c).multiply(&mut moved);
-            for (m, (r, x)) in means.row_mut(c).iter_mut().zip(self.reference.means().row(c).iter().zip(&moved)) {
+            for (m, (r, x)) in
+                means.row_mut(c).iter_mut().zip(self.reference.means().row(c).iter().zip(&moved))
+            {
                 *m = r + x;
             }
         }
@@ -211,7 +213,13 @@ impl Factor {
     }
 
     /// Appends the coordinates of a covariance: of `T = R⁻¹ L`, or of the deviations over the reference's.
-    fn relative(&self, covariance: ArrayView2<f64>, share: f64, d: usize, point: &mut Vec<f64>) -> Option<()> {
+    fn relative(
+        &self,
+        covariance: ArrayView2<f64>,
+        share: f64,
+        d: usize,
+        point: &mut Vec<f64>,
+    ) -> Option<()> {
         match self {
             Self::Triangular { inverse, .. } => {
                 let mut l: Vec<f64> = covariance.iter().copied().collect();

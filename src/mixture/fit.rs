@@ -86,7 +86,6 @@ pub struct Em {
     outcome: Option<Outcome>,
     floor: Option<Floor>,
     path: Acceleration,
-
 }
 
 /// A change of the mean log-likelihood up to this, relative, is rounding.

@@ -50,8 +50,13 @@ impl MStepKwargs {
     /// The first option outside its range.
     pub fn options(&self) -> Result<Options> {
         let covariance_type = CovarianceType::parse(&self.covariance_type)?;
-        let options =
-            Options { covariance_type, max_iter: 0, tol: 0.0, covariance_floor: self.covariance_floor, accelerate: false };
+        let options = Options {
+            covariance_type,
+            max_iter: 0,
+            tol: 0.0,
+            covariance_floor: self.covariance_floor,
+            accelerate: false,
+        };
         Ok(options.check()?)
     }
 }

@@ -583,7 +583,8 @@ fn pack_scatter([k, rows, d]: [usize; 3], scatter: &[f64]) -> Result<(Scatter, V
         let entry = |i: usize, j: usize| scatter[(c * d + i) * d + j];
         if let Some((row, column)) = asymmetry(d, entry) {
             let (a, b) = (entry(row, column), entry(column, row));
-            let got = format!("a scatter of component {c} with {a:?} at [{row}, {column}] and {b:?} across it");
+            let got =
+                format!("a scatter of component {c} with {a:?} at [{row}, {column}] and {b:?} across it");
             return Err(Error::Statistics { got });
         }
         for i in 0..d {

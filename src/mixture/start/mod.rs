@@ -1,11 +1,12 @@
 //! Where EM begins: candidates drawn and tried on one sample of the rows.
 //!
 //! The sample holds at most `max(2048, 256 k, 8 k (d+1))` rows, those of smallest hash of seed and row number, so
-//! that it does not depend on who reads the rows in which order. Distances are in units of the features' standard
-//! deviations. Each candidate is a draw, an M-step, and EM iterations on the sample; the one of highest likelihood
-//! goes on. By default 8 candidates get a few iterations each (Biernacki, Celeux & Govaert 2003, "small EM"), but
-//! random responsibilities, whose likelihood after a few iterations says nothing, are drawn once. Where `n_init` is
-//! given, each candidate runs until it stops. A single candidate goes on as it was drawn.
+//! that it does not depend on who reads the rows in which order. Candidates are drawn by distances in units of the
+//! features' standard deviations and, in turn, in the axes in which the features are uncorrelated. They run side by side
+//! on the sample, the worse half leaving after each leg; then components are split and merged as long as the objective
+//! rises, and those that collapsed are seeded once more. Random responsibilities, whose likelihood after a few
+//! iterations says nothing, are drawn once. Where `n_init` is given, so many candidates run until each stops, and the
+//! best goes on as it is; a single one goes on as it was drawn.
 
 mod collapse;
 mod kmeans;
@@ -70,14 +71,23 @@ pub struct Draw {
     pub seed: u64,
 }
 
-/// Candidates tried when `n_init` is not given, and the EM iterations each gets before half of them go.
-const CANDIDATES: u32 = 8;
+/// EM iterations each candidate gets before half of them go.
 const LEG: u32 = 6;
 /// EM iterations on the sample at most, for the last one left and for each where `n_init` is given.
 const LONG: u32 = 1000;
 /// EM iterations the chosen one gets on the sample, when there are so many times more rows than in the sample.
 const POLISH: u32 = 100;
 const WORTH_POLISH: usize = 4;
+
+/// Candidates drawn when `n_init` is not given, and those that are left for the moves between optima: more where there
+/// are more optima, fewer where each costs much.
+const fn effort(k: usize) -> (u32, usize) {
+    match k {
+        0..=2 => (8, 1),
+        3..=32 => (16, 4),
+        _ => (4, 1),
+    }
+}
 
 /// The sample, and what is fitted to it how.
 #[derive(Clone, Copy)]
@@ -98,19 +108,24 @@ impl Draw {
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
-        let search = Search { features, sample: &sample, options: Options { max_iter: LONG, ..options }, pass };
+        let search =
+            Search { features, sample: &sample, options: Options { max_iter: LONG, ..options }, pass };
         let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
-        if options.covariance_type == super::CovarianceType::Spherical { metrics.push(scaled.clone().alike()); }
+        if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
+            metrics.push(scaled.alike());
+        }
         let drawn = |i: u32| self.candidate(search, &metrics[i as usize % metrics.len()], i);
         let model = match self.n_init {
             _ if self.k == 1 => drawn(0)?,
-            None if self.method == Method::Random => drawn(0)?,
             Some(1) => drawn(0)?,
+            None if self.method == Method::Random => drawn(0)?,
             Some(n_init) => best((0..n_init).map(|i| search.improve(drawn(i)?, LONG)))?.1,
             None => {
-                let winners = search.race((0..std::env::var("CAND").ok().and_then(|s| s.parse().ok()).unwrap_or(CANDIDATES)).map(drawn))?;
-                let moved = best(winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed)))?;
+                let (candidates, finalists) = effort(self.k);
+                let winners = search.race((0..candidates).map(drawn), finalists)?;
+                let moved =
+                    best(winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed)))?;
                 collapse::reseed(search, moved)?.1
             }
         };
@@ -165,9 +180,8 @@ impl Search<'_> {
 
     /// Runs candidates side by side; after each leg, which is twice as long as the one before, the better half goes on
     /// (successive halving: Jamieson & Talwalkar 2016). Candidates that fail are passed over as long as one does not.
-    fn race(&self, candidates: impl Iterator<Item = Result<Model>>) -> Result<Vec<Scored>> {
+    fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
-        let last: usize = std::env::var("LAST").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
         let mut field = Vec::new();
         for candidate in candidates {
             match candidate {
@@ -177,7 +191,7 @@ impl Search<'_> {
             }
         }
         let mut leg = LEG;
-        while field.len() > last {
+        while field.len() > finalists {
             let mut ran = Vec::new();
             for mut em in field {
                 match em.run(self.sample, self.pass, Some(leg)) {
@@ -191,8 +205,14 @@ impl Search<'_> {
             field = ran;
             leg *= 2;
         }
-        if field.is_empty() { return Err(failure); }
-        field.into_iter().map(|mut em| { em.run(self.sample, self.pass, None)?; Ok(scored(&em)) }).collect()
+        if field.is_empty() {
+            return Err(failure);
+        }
+        let finish = |mut em: Em| {
+            em.run(self.sample, self.pass, None)?;
+            Ok(scored(&em))
+        };
+        field.into_iter().map(finish).collect()
     }
 }
 

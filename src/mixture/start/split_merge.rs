@@ -16,10 +16,11 @@ use super::super::statistics::Statistics;
 use super::kmeans::Scaled;
 use super::{best, Scored, Search};
 
-/// Moves that may succeed, for each component.
+/// Moves that may succeed, for each component and in all.
 const MOVES: usize = 2;
+const MOST_MOVES: usize = 64;
 /// Moves tried before it is said that none succeeds.
-const TRIALS: usize = 3;
+const TRIALS: usize = 8;
 /// EM iterations of a trial, and of the mixture of two that measures a split.
 const TRIAL: u32 = 40;
 const LOCAL: u32 = 10;
@@ -37,11 +38,11 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64) -> Result<Score
         return Ok(current);
     }
     let total: f64 = search.sample.weight.iter().sum();
-    for round in 0..MOVES * current.1.k() {
+    for round in 0..MOST_MOVES.min(MOVES * current.1.k()) {
         let better = current.0 + WORTH * total;
         let mut found = None;
-        for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(std::env::var("TRIALS").ok().and_then(|s| s.parse().ok()).unwrap_or(TRIALS)) {
-            match search.improve(model, std::env::var("TRIAL").ok().and_then(|s| s.parse().ok()).unwrap_or(TRIAL)) {
+        for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(TRIALS) {
+            match search.improve(model, TRIAL) {
                 Ok(trial) if trial.0 > better => found = Some(trial),
                 Ok(_) => continue,
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -86,7 +87,8 @@ fn moves(search: Search, model: &Model, seed: u64) -> Result<Vec<Model>> {
         }
     }
     moves.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let promising = moves.into_iter().filter(|(_, split, merger)| split.gain > std::env::var("F").ok().and_then(|s| s.parse().ok()).unwrap_or(0.5) * merger.loss).take(std::env::var("TRIALS").ok().and_then(|s| s.parse().ok()).unwrap_or(TRIALS));
+    let promising =
+        moves.into_iter().filter(|(_, split, merger)| split.gain > 0.5 * merger.loss).take(TRIALS);
     let moved = |(_, split, merger): (f64, &Split, &Merger)| {
         let kept = (0..model.k()).filter(|c| ![merger.pair.0, merger.pair.1, split.component].contains(c));
         let mut parts: Vec<(&Statistics, usize)> = kept.map(|c| (&statistics, c)).collect();
@@ -177,7 +179,7 @@ fn mergers(search: Search, density: &Density, statistics: &Statistics) -> Result
     for a in 0..k {
         let between = |b: usize| shared[a.min(b) * k + a.max(b)];
         let nearest = (0..k).filter(|b| *b != a).max_by(|b, c| between(*b).total_cmp(&between(*c)));
-        let Some(b) = nearest.filter(|b| between(*b) > 0.0 && (a < *b || between(*b) > 0.0)) else { continue };
+        let Some(b) = nearest.filter(|b| between(*b) > 0.0) else { continue };
         let pair = (a.min(b), a.max(b));
         if !mergers.iter().any(|m: &Merger| m.pair == pair) {
             mergers.push(merger(search, density, statistics, pair, between(b))?);
