@@ -66,19 +66,17 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-impl Counting {
-    /// What `work` gives, and the most memory it held at a time.
-    fn peak<R>(&self, work: impl FnOnce() -> R) -> (R, usize) {
-        let before = LIVE.get();
-        PEAK.set(before);
-        let result = work();
-        (result, PEAK.get().saturating_sub(before).max(0).unsigned_abs())
-    }
+/// What `work` gives, and the most memory it held at a time.
+fn peak<R>(work: impl FnOnce() -> R) -> (R, usize) {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let result = work();
+    (result, PEAK.get().saturating_sub(before).max(0).unsigned_abs())
 }
 
 /// Decodes `input` within memory in proportion to its length.
 fn bounded<R>(input: usize, decode: impl FnOnce() -> R) -> R {
-    let (result, peak) = ALLOCATOR.peak(decode);
+    let (result, peak) = peak(decode);
     // The decoders reserve up to a megabyte for a sequence before they see its elements.
     assert!(peak <= (8 << 20) + 256 * input, "{peak} bytes for an input of {input}");
     result
@@ -706,7 +704,7 @@ fn lengths_that_lie_cost_no_memory() {
             let length = postcard::to_stdvec(&(1_u64 << exponent)).unwrap();
             let bytes = [header(), prefix.to_vec(), length].concat();
             assert!(bytes.len() <= 20);
-            let (result, peak) = ALLOCATOR.peak(|| codec::unpack(&bytes));
+            let (result, peak) = peak(|| codec::unpack(&bytes));
             assert!(matches!(result, Err(Error::Decode { .. })), "{result:?}");
             assert!(peak <= 2 << 20, "{peak} bytes for a length of 2^{exponent}");
         }
@@ -715,7 +713,7 @@ fn lengths_that_lie_cost_no_memory() {
 
 #[test]
 fn the_account_of_memory_counts() {
-    let (_, peak) = ALLOCATOR.peak(|| {
+    let ((), peak) = peak(|| {
         drop(vec![0_u8; 3 << 20]);
         drop(vec![0_u8; 1 << 20]);
     });

@@ -12,7 +12,6 @@ use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
-use super::arrow::is_number;
 use super::error::{Error, Result};
 use crate::mixture::codec::{self, VERSION};
 use crate::mixture::linalg::{asymmetry, triangle};
