@@ -9,11 +9,15 @@ use crate::mixture::testing::{assert_all_close, assert_close, model, names, samp
 const METHODS: [Method; 3] = [Method::KMeansPlusPlus, Method::KMeans, Method::Random];
 
 fn options(covariance_type: CovarianceType) -> Options {
-    Options { covariance_type, max_iter: 50, tol: 1e-4, covariance_floor: 1e-6 }
+    Options { covariance_type, max_iter: 50, tol: 1e-4, covariance_floor: 1e-6, accelerate: true }
 }
 
 fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
     draw.start(&names(rows.columns.len()), rows, options(kind), Pass::SEQUENTIAL)
+}
+
+fn search<'a>(features: &'a [String], sample: &'a Sample, kind: CovarianceType) -> Search<'a> {
+    Search { features, sample, options: options(kind), pass: Pass::SEQUENTIAL }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -120,8 +124,9 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let drawn = |rows: &Sample| {
         let sample = sample(rows, sample_rows(3, 1), 1).0;
         let scaled = Scaled::new(&sample);
-        let options = options(CovarianceType::Full);
-        (draw.candidate(&names(1), &sample, &scaled, 0, options, Pass::SEQUENTIAL).unwrap(), sample)
+        let names = names(1);
+        let search = search(&names, &sample, CovarianceType::Full);
+        (draw.candidate(search, &scaled, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
     assert!(model == drawn(&small).0 || small.weight.len() > 2048);
@@ -163,9 +168,9 @@ fn as_many_components_as_rows() {
     }
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
-    let options = options(CovarianceType::Diag);
-    let draw = draw(7, Method::KMeans);
-    let model = draw.candidate(&names(2), &rows, &scaled, 0, options, Pass::SEQUENTIAL).unwrap().sorted();
+    let (draw, names) = (draw(7, Method::KMeans), names(2));
+    let search = search(&names, &rows, CovarianceType::Diag);
+    let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
     assert_eq!(model.means().column(0).to_vec(), expected);
@@ -252,9 +257,9 @@ fn the_best_that_does_not_fail_is_taken() {
     let made = |value: f64, seed| Ok((value, model(CovarianceType::Diag, 2, 1, seed)));
     let failed = || Err(Error::NoWeight { total_weight: 0.0 });
     let found = best([failed(), made(-3.0, 1), made(-1.0, 2), failed(), made(-2.0, 3)].into_iter());
-    assert_eq!(found, Ok(model(CovarianceType::Diag, 2, 1, 2)));
+    assert_eq!(found, Ok((-1.0, model(CovarianceType::Diag, 2, 1, 2))));
     let first = best([made(-1.0, 1), made(-1.0, 2)].into_iter());
-    assert_eq!(first, Ok(model(CovarianceType::Diag, 2, 1, 1)));
+    assert_eq!(first, Ok((-1.0, model(CovarianceType::Diag, 2, 1, 1))));
     assert_eq!(best([failed(), failed()].into_iter()), Err(Error::NoWeight { total_weight: 0.0 }));
     assert_eq!(best([made(1.0, 1), Err(Error::Interrupted)].into_iter()), Err(Error::Interrupted));
 }
