@@ -8,7 +8,7 @@ use crate::mixture::testing::{assert_close, bits, model, sample, whole_weights};
 const FULL: CovarianceType = CovarianceType::Full;
 
 fn options(covariance_type: CovarianceType, max_iter: u32, tol: f64) -> Options {
-    Options { covariance_type, max_iter, tol, covariance_floor: 1e-6, accelerate: false }
+    Options { covariance_type, max_iter, tol, covariance_floor: 1e-6, accelerate: false, prior: None }
 }
 
 fn evaluate(model: &Model, rows: &Sample) -> Statistics {
@@ -42,13 +42,13 @@ fn told(values: &[f64], options: Options) -> Em {
 #[test]
 fn options_have_ranges() {
     let good = options(FULL, 0, 0.0);
-    assert_eq!(good.check(), Ok(good));
+    assert_eq!(good.clone().check(), Ok(good.clone()));
     for tol in [-1e-300, f64::NAN, f64::INFINITY] {
-        let error = Options { tol, ..good }.check().unwrap_err();
+        let error = Options { tol, ..good.clone() }.check().unwrap_err();
         assert!(matches!(error, Error::Option { option: "tol", .. }));
     }
     for covariance_floor in [-1e-300, 1.0, f64::NAN, f64::INFINITY] {
-        let error = Options { covariance_floor, ..good }.check().unwrap_err();
+        let error = Options { covariance_floor, ..good.clone() }.check().unwrap_err();
         assert!(matches!(error, Error::Option { option: "covariance_floor", .. }));
     }
 }
@@ -181,18 +181,18 @@ fn it_stops_within_tol_of_the_limit() {
 #[test]
 fn the_rules_of_stopping() {
     let options = options(FULL, 9, 1e-3);
-    let outcome = |values: &[f64]| told(values, options).outcome;
+    let outcome = |values: &[f64]| told(values, options.clone()).outcome;
     assert_eq!(outcome(&[-3.0]), None);
     assert_eq!(outcome(&[-3.0, -3.0]), None, "a start says nothing");
     assert_eq!(outcome(&[-3.0, -3.5]), None, "nor is it above what climbs");
     assert_eq!(outcome(&[-4.0, -3.0, -3.0 - 1e-11]), Some(Outcome::Converged));
-    let em = told(&[-4.0, -3.0, -3.0 - 1e-7], options);
+    let em = told(&[-4.0, -3.0, -3.0 - 1e-7], options.clone());
     assert_eq!((em.outcome, em.log_likelihood()), (Some(Outcome::Converged), Some(-30.0)), "below tol");
     assert_eq!(outcome(&[-4.0, -3.0, -3.0 - 2e-3]), Some(Outcome::Stalled));
     let rising: Vec<f64> = (0..10).map(f64::from).collect();
     assert_eq!(outcome(&rising[..1]), None);
-    let without = Options { tol: 0.0, ..options };
-    assert_eq!(told(&rising, without).outcome, Some(Outcome::MaxIter));
+    let without = Options { tol: 0.0, ..options.clone() };
+    assert_eq!(told(&rising, without.clone()).outcome, Some(Outcome::MaxIter));
     assert_eq!(told(&[-4.0, -3.0, -3.0, -3.0 - 1e-13], without).outcome, None);
 }
 
@@ -212,7 +212,8 @@ fn acceleration_takes_fewer_passes_to_the_same_limit() {
         for kind in CovarianceType::ALL {
             let rows = overlapping(seed);
             let plain = options(kind, 50_000, 1e-12);
-            let run = |accelerate| fitted(model(kind, 2, 2, 4), Options { accelerate, ..plain }, &rows);
+            let run =
+                |accelerate| fitted(model(kind, 2, 2, 4), Options { accelerate, ..plain.clone() }, &rows);
             let (slow, fast) = (run(false), run(true));
             let limit = |em: &Em| em.log_likelihood().unwrap() / 600.0;
             let passes = |em: &Em| {
@@ -290,8 +291,8 @@ fn asked_and_told_by_hand_in_pieces_or_at_once() {
     let rows = whole_weights(sample(2500, 2, 3));
     for kind in CovarianceType::ALL {
         let (start, options) = (model(kind, 3, 2, 4), options(kind, 20, 1e-5));
-        let once = fitted(start.clone(), options, &rows);
-        let mut hand = Em::new(start.clone(), options, false);
+        let once = fitted(start.clone(), options.clone(), &rows);
+        let mut hand = Em::new(start.clone(), options.clone(), false);
         while !hand.tell(&evaluate(hand.ask(), &rows)).unwrap() {}
         assert_eq!(whole(&once), whole(&hand));
         let mut pieces = Em::new(start, options, false);
@@ -343,7 +344,7 @@ fn components_come_out_in_canonical_order_if_asked() {
         Model::new(model.features().to_vec(), FULL, weights, means, covariances).unwrap()
     };
     let fit = |start: Model, canonical| {
-        let mut em = Em::new(start, options, canonical);
+        let mut em = Em::new(start, options.clone(), canonical);
         em.run(&rows, Pass::SEQUENTIAL, None).unwrap();
         em.model().unwrap()
     };
@@ -399,7 +400,7 @@ impl Rows for Stopping<'_> {
 fn an_interrupted_loop_goes_on_from_its_last_step() {
     let rows = sample(5000, 2, 3);
     let (start, options) = (model(FULL, 3, 2, 4), options(FULL, 12, 0.0));
-    let once = fitted(start.clone(), options, &rows);
+    let once = fitted(start.clone(), options.clone(), &rows);
     let mut em = Em::new(start, options, false);
     let cancelled = AtomicBool::new(false);
     // Five leaves a pass: within the fourth.

@@ -9,15 +9,22 @@ use crate::mixture::testing::{assert_all_close, assert_close, model, names, samp
 const METHODS: [Method; 3] = [Method::KMeansPlusPlus, Method::KMeans, Method::Random];
 
 fn options(covariance_type: CovarianceType) -> Options {
-    Options { covariance_type, max_iter: 50, tol: 1e-4, covariance_floor: 1e-6, accelerate: true }
+    Options {
+        covariance_type,
+        max_iter: 50,
+        tol: 1e-4,
+        covariance_floor: 1e-6,
+        accelerate: true,
+        prior: None,
+    }
 }
 
 fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
-    draw.start(&names(rows.columns.len()), rows, options(kind), Pass::SEQUENTIAL)
+    draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
 }
 
-fn search<'a>(features: &'a [String], sample: &'a Sample, kind: CovarianceType) -> Search<'a> {
-    Search { features, sample, options: options(kind), pass: Pass::SEQUENTIAL }
+fn search<'a>(features: &'a [String], sample: &'a Sample, options: &'a Options) -> Search<'a> {
+    Search { features, sample, options, pass: Pass::SEQUENTIAL }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -61,7 +68,7 @@ fn the_same_seed_is_the_same_start_and_another_is_another() {
         let other = start(Draw { seed: 2, ..draw }, &rows, CovarianceType::Full).unwrap();
         assert_ne!(pack(&first), pack(&other), "{draw:?}");
         let pass = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
-        let together = draw.start(&names(2), &rows, options(CovarianceType::Full), pass).unwrap();
+        let together = draw.start(&names(2), &rows, &options(CovarianceType::Full), pass).unwrap();
         assert_eq!(pack(&first), pack(&together), "{draw:?}");
     }
 }
@@ -124,8 +131,8 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let drawn = |rows: &Sample| {
         let sample = sample(rows, sample_rows(3, 1), 1).0;
         let scaled = Scaled::new(&sample);
-        let names = names(1);
-        let search = search(&names, &sample, CovarianceType::Full);
+        let (names, options) = (names(1), options(CovarianceType::Full));
+        let search = search(&names, &sample, &options);
         (draw.candidate(search, &scaled, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
@@ -168,8 +175,8 @@ fn as_many_components_as_rows() {
     }
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
-    let (draw, names) = (draw(7, Method::KMeans), names(2));
-    let search = search(&names, &rows, CovarianceType::Diag);
+    let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
+    let search = search(&names, &rows, &options);
     let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
@@ -217,7 +224,7 @@ fn labels_make_the_moments_of_their_groups() {
         Sample { columns: vec![vec![1.0, 3.0, 10.0, 14.0, 99.0]], weight: vec![1.0, 3.0, 1.0, 1.0, 9.0] };
     let given = |component: &[Option<u32>], k| {
         let labels = Labels { k, component };
-        assigned(&names(1), &rows, &labels, options(CovarianceType::Full), Pass::SEQUENTIAL)
+        assigned(&names(1), &rows, &labels, &options(CovarianceType::Full), Pass::SEQUENTIAL)
     };
     let model = given(&[Some(1), Some(1), Some(0), Some(0), None], 2).unwrap();
     assert_eq!(model.weights().to_vec(), [2.0 / 6.0, 4.0 / 6.0]);
@@ -268,7 +275,7 @@ fn the_best_that_does_not_fail_is_taken() {
 fn a_start_stops_when_asked() {
     let pass = Pass { cancelled: &AtomicBool::new(true), ..Pass::SEQUENTIAL };
     for draw in draws(2) {
-        let stopped = draw.start(&names(2), &rows(100, 2, 1), options(CovarianceType::Full), pass);
+        let stopped = draw.start(&names(2), &rows(100, 2, 1), &options(CovarianceType::Full), pass);
         assert_eq!(stopped, Err(Error::Interrupted));
     }
 }
