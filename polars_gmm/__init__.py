@@ -21,12 +21,14 @@ from polars_gmm._blobs import make_blobs
 from polars_gmm._errors import FitInterrupted, GmmError
 from polars_gmm._fit import FitReport
 from polars_gmm._model import GaussianMixture
+from polars_gmm._prior import NormalInverseWishart
 
 __all__ = [
     "FitInterrupted",
     "FitReport",
     "GaussianMixture",
     "GmmError",
+    "NormalInverseWishart",
     "__version__",
     "gmm",
     "make_blobs",

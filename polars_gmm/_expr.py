@@ -6,6 +6,7 @@ import polars as pl
 
 from polars_gmm import _scoring
 from polars_gmm._options import (
+    Acceleration,
     CovarianceType,
     FitOptions,
     Init,
@@ -20,6 +21,7 @@ from polars_gmm._options import (
     optional_column,
 )
 from polars_gmm._plugin import call, call_with_model, pack
+from polars_gmm._prior import NormalInverseWishart
 
 
 @pl.api.register_expr_namespace("gmm")
@@ -167,6 +169,9 @@ class GmmExpr:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
+        prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         on_failure: OnFailure = "raise",
     ) -> pl.Expr:
         """Fit a mixture to the column, or to each group, by expectation-maximisation.
@@ -199,6 +204,15 @@ class GmmExpr:
             "raise", or "drop" rows with a null feature.
         seed
             Same seed, same fit.
+        acceleration
+            "quasi-newton" extrapolates the steps of EM and goes back to them where that does not
+            raise the objective; None for plain EM.
+        prior
+            A `NormalInverseWishart` for a maximum a posteriori fit; None for maximum likelihood.
+        labels
+            Name or expression of a column of the components, 0 to k - 1, that rows are known to
+            belong to, null where that is unknown. Such rows keep their component, so components
+            stay in this order; a row's label in `log_likelihood` counts as observed.
         on_failure
             "raise", or "null" for a null model where features are null, NaN or infinite, sums
             overflow, a component of a given start has no row, or covariances come out singular
@@ -251,8 +265,10 @@ class GmmExpr:
             covariance_floor=covariance_floor,
             nulls=nulls,
             seed=seed,
+            acceleration=acceleration,
+            prior=prior,
         )
-        return self._fit("fit", options, weights, on_failure, scalar=True)
+        return self._fit("fit", options, weights, labels, on_failure, scalar=True)
 
     def fit_predict(
         self,
@@ -267,13 +283,17 @@ class GmmExpr:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
+        prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         on_failure: OnFailure = "raise",
     ) -> pl.Expr:
         """Fit a mixture, and give the most probable component of each row under it.
 
         Parameters
         ----------
-        k, covariance_type, weights, init, n_init, max_iter, tol, covariance_floor, nulls, seed
+        k, covariance_type, weights, init, n_init, max_iter, tol, covariance_floor, nulls, seed, \
+acceleration, prior, labels
             As for `fit`.
         on_failure
             "raise", or "null" for null labels where `fit` gives a null model.
@@ -313,8 +333,10 @@ class GmmExpr:
             covariance_floor=covariance_floor,
             nulls=nulls,
             seed=seed,
+            acceleration=acceleration,
+            prior=prior,
         )
-        return self._fit("fit_predict", options, weights, on_failure, scalar=False)
+        return self._fit("fit_predict", options, weights, labels, on_failure, scalar=False)
 
     def statistics(self, model: ModelLike, *, weights: str | pl.Expr | None = None) -> pl.Expr:
         """Sufficient statistics of the rows, expected under a model: the E-step in one pass.
@@ -573,12 +595,18 @@ class GmmExpr:
         function: str,
         options: tuple[FitOptions, pl.Expr | None],
         weights: str | pl.Expr | None,
+        labels: str | pl.Expr | None,
         on_failure: OnFailure,
         *,
         scalar: bool,
     ) -> pl.Expr:
         checked, start = options
-        rows, extras = pack(self._expr, weight=optional_column("weights", weights), start=start)
+        rows, extras = pack(
+            self._expr,
+            weight=optional_column("weights", weights),
+            label=optional_column("labels", labels),
+            start=start,
+        )
         kwargs = {
             "extras": extras,
             "options": checked,

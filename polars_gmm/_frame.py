@@ -10,8 +10,16 @@ from polars_gmm._checks import boolean, shown
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, fit_in_memory
-from polars_gmm._options import CovarianceType, Init, Nulls, fit_options, optional_column
+from polars_gmm._options import (
+    Acceleration,
+    CovarianceType,
+    Init,
+    Nulls,
+    fit_options,
+    optional_column,
+)
 from polars_gmm._plugin import call, exportable, pack
+from polars_gmm._prior import NormalInverseWishart
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -36,6 +44,9 @@ class _FrameNamespace:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
+        prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         progress: bool = False,
         on_iteration: OnIteration | None = None,
     ) -> GaussianMixture:
@@ -77,6 +88,15 @@ class _FrameNamespace:
             "raise", or "drop" rows with a null feature.
         seed
             Same seed, same fit.
+        acceleration
+            "quasi-newton" extrapolates the steps of EM and goes back to them where that does not
+            raise the objective; None for plain EM.
+        prior
+            A `NormalInverseWishart` for a maximum a posteriori fit; None for maximum likelihood.
+        labels
+            Name or expression of a column of the components, 0 to k - 1, that rows are known to
+            belong to, null where that is unknown. Such rows keep their component, so components
+            stay in this order; a row's label in `log_likelihood` counts as observed.
         progress
             Show a progress bar, or a line per iteration on stderr where tqdm is not installed.
         on_iteration
@@ -128,15 +148,18 @@ class _FrameNamespace:
             covariance_floor=covariance_floor,
             nulls=nulls,
             seed=seed,
+            acceleration=acceleration,
+            prior=prior,
         )
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
         weight = optional_column("weights", weights)
-        given = {"weights": weight, "init": start}
+        label = optional_column("labels", labels)
+        given = {"weights": weight, "labels": label, "init": start}
         besides = {option: column for option, column in given.items() if column is not None}
         rows = select_rows(self._frame.lazy(), features, besides=besides)
-        packed, extras = pack(rows, weight=weight, start=start)
+        packed, extras = pack(rows, weight=weight, label=label, start=start)
         self._check_schema(packed, {"extras": extras, "options": options})
         return fit_in_memory(
             lambda: self._read(packed),

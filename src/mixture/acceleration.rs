@@ -3,7 +3,7 @@
 //!
 //! At the point `x_n` EM gives the residual `f_n = EM(x_n) − x_n`. With the derivative `J` of the EM map, the fixed point
 //! lies near `x_n + (I − J)⁻¹ f_n`, and half of `fᵀ(I − J)⁻¹f` is what the objective is to rise until there (Aitken's
-//! extrapolation in several dimensions: Louis 1982; McLachlan & Krishnan 2008, §4.8). The last steps `Δx_j` and
+//! extrapolation in several dimensions: Louis 1982; `McLachlan` & Krishnan 2008, §4.8). The last steps `Δx_j` and
 //! changes `Δf_j ≈ (J − I) Δx_j` give `H = I − J` on the space they span by its Rayleigh–Ritz pairs `(h_i, v_i)`,
 //! `‖v_i‖ = 1`. Along `v_i` the step is lengthened, and outside of them it stays the one of EM:
 //!
@@ -18,6 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::coordinates::Coordinates;
+use super::covariance::Floor;
 use super::linalg::{dot, generalised_eigen};
 use super::model::Model;
 
@@ -114,8 +115,8 @@ impl Acceleration {
         Some((point, residual))
     }
 
-    /// The extrapolated model, where extrapolation promises more than the EM step.
-    pub fn propose(&mut self) -> Option<Model> {
+    /// The extrapolated model, at the floor where it would lie below; none where the EM step promises as much.
+    pub fn propose(&mut self, floor: &Floor) -> Option<Model> {
         let plain = norm(&self.residual);
         let contracting = self.before.is_none_or(|before| plain < CONTRACTING * before);
         if self.steps.is_empty() || (contracting && !self.extrapolating) {
@@ -134,7 +135,7 @@ impl Acceleration {
         let next: Vec<f64> = self.point.iter().zip(&self.residual).zip(&step).map(moved).collect();
         self.trial =
             Trial { length: norm(&difference(&next, &self.point)), rise: share * rise, cut: share < 1.0 };
-        self.coordinates.as_ref()?.model(&next)
+        self.coordinates.as_ref()?.model(&next, floor)
     }
 
     /// The proposed model did not raise the objective: what was remembered does not hold here.

@@ -15,6 +15,7 @@ use ndarray::{Array1, Array2, Array3, ArrayView2, Axis};
 
 use serde::{Deserialize, Serialize};
 
+use super::covariance::Floor;
 use super::linalg::{cholesky, inverse_lower, triangle};
 use super::model::Model;
 
@@ -62,8 +63,8 @@ impl Coordinates {
         point.iter().all(|x| x.is_finite()).then_some(point)
     }
 
-    /// The model of these coordinates; none if it lies beyond double precision.
-    pub fn model(&self, point: &[f64]) -> Option<Model> {
+    /// The model of these coordinates, above the floor; none if it lies beyond double precision.
+    pub fn model(&self, point: &[f64], floor: &Floor) -> Option<Model> {
         let (k, d) = (self.reference.k(), self.reference.d());
         let mut weights = Array1::zeros(k);
         let mut means = Array2::zeros((k, d));
@@ -98,6 +99,7 @@ impl Coordinates {
             let values = factor.covariance(own, share, d, covariance.len());
             covariance.iter_mut().zip(values).for_each(|(out, x)| *out = x);
         }
+        floor.clip(&mut covariances);
         let (features, kind) = (self.reference.features().to_vec(), self.reference.covariance_type());
         let model = Model::new(features, kind, weights, means, covariances).ok()?;
         model.density().is_ok().then_some(model)

@@ -94,10 +94,15 @@ pub struct Em {
     path: Acceleration,
 }
 
-/// A change of the mean log-likelihood up to this, relative, is rounding.
+/// A fall of the mean objective up to this for each feature is rounding. The measure is the number of features and not
+/// the objective itself, which depends on their units.
 const ROUNDING: f64 = 1e-12;
-/// A fall beyond this, relative, is not.
+/// A fall beyond this is not.
 const FALL: f64 = 1e-9;
+/// A rise up to this says that nothing moves any more,
+const STILL: f64 = 1e-14;
+/// and so do rises over this many iterations that together are less than this share of `tol`.
+const LULL: (usize, f64) = (10, 1e-3);
 
 impl Em {
     /// A loop that begins at `start`. With `canonical`, components come out in lexicographic order of their means;
@@ -135,9 +140,10 @@ impl Em {
         let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
         let objective = value + bounds.penalty(&self.asked);
         let change = self.objective.map(|before| (objective - before) / statistics.total_weight);
-        let scale = (value / statistics.total_weight).abs().max(1.0);
+        let scale = statistics.d() as f64;
         if let Some(plain) = self.plain.take() {
-            if change.is_some_and(|rise| !(rise >= -scale * ROUNDING)) {
+            let risen = change.is_none_or(|rise| rise >= -scale * ROUNDING);
+            if !risen {
                 self.refuse(plain);
                 return Ok(self.outcome.is_some());
             }
@@ -180,7 +186,10 @@ impl Em {
     /// Asks for the EM step, or for an extrapolation of it.
     fn advance(&mut self, next: Model) {
         self.iteration += 1;
-        let proposed = if self.options.accelerate { self.path.propose() } else { None };
+        let proposed = match &self.bounds {
+            Some(bounds) if self.options.accelerate => self.path.propose(&bounds.floor),
+            _ => None,
+        };
         match proposed {
             Some(model) => (self.asked, self.plain) = (model, Some(next)),
             None => self.asked = next,
@@ -257,11 +266,18 @@ impl Em {
         }
     }
 
+    /// Whether the last iterations together rose by next to nothing.
+    fn lull(&self) -> bool {
+        let (iterations, share) = LULL;
+        let last = self.history.iter().rev().take(iterations);
+        last.len() == iterations && last.map_while(|r| r.change).sum::<f64>() < share * self.options.tol
+    }
+
     /// How the loop ends where the objective rose: when what is left to rise is estimated to be less than `tol`.
     fn risen(&mut self, rise: Option<f64>, scale: f64) -> Option<Outcome> {
         let tol = self.options.tol;
         let within = tol > 0.0 && self.path.is_within(tol);
-        let still = rise.is_some_and(|rise| rise <= scale * ROUNDING);
+        let still = rise.is_some_and(|rise| rise <= scale * STILL) || self.lull();
         if tol > 0.0 && self.iteration > 0 && (within || still) {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {

@@ -37,6 +37,12 @@ pub struct PriorOptions {
 }
 
 impl PriorOptions {
+    /// The number of features that a given mean or scale is for.
+    pub fn d(&self) -> Option<usize> {
+        let of_scale = || self.scale.as_ref().map(|scale| scale.len().isqrt());
+        self.mean.as_ref().map(Vec::len).or_else(of_scale)
+    }
+
     /// Checks the ranges, and the shapes for `d` features.
     ///
     /// # Errors

@@ -1,6 +1,11 @@
 use super::*;
 use crate::mixture::covariance::CovarianceType;
+use crate::mixture::statistics::{Scatter, Statistics};
 use crate::mixture::testing::{assert_all_close, assert_close, model, names};
+
+fn no_floor(d: usize) -> Floor {
+    Floor::new(&Statistics::new(1, d, Scatter::Diagonal), 0.0)
+}
 
 #[test]
 fn coordinates_and_models_are_each_others_inverse() {
@@ -10,7 +15,7 @@ fn coordinates_and_models_are_each_others_inverse() {
             let coordinates = Coordinates::about(&reference).unwrap();
             let point = coordinates.of(&other).unwrap();
             assert_eq!(point.len(), 3 + 3 * d + kind.structure().n_parameters(3, d));
-            let back = coordinates.model(&point).unwrap();
+            let back = coordinates.model(&point, &no_floor(d)).unwrap();
             assert_all_close(back.weights(), other.weights(), 1e-12);
             assert_all_close(back.means(), other.means(), 1e-12);
             assert_all_close(back.covariances(), other.covariances(), 1e-11);
@@ -26,10 +31,10 @@ fn any_point_is_a_model() {
         let coordinates = Coordinates::about(&model(kind, 2, 3, 1)).unwrap();
         let len = coordinates.of(coordinates_reference(&coordinates)).unwrap().len();
         let point: Vec<f64> = (0..len).map(|i| 3.0 * ((i * i) as f64).sin()).collect();
-        let found = coordinates.model(&point).unwrap();
+        let found = coordinates.model(&point, &no_floor(3)).unwrap();
         assert_close(found.weights().sum(), 1.0, 1e-14);
-        assert_eq!(coordinates.model(&vec![1e6; len]), None);
-        assert_eq!(coordinates.model(&point[1..]), None);
+        assert_eq!(coordinates.model(&vec![1e6; len], &no_floor(3)), None);
+        assert_eq!(coordinates.model(&point[1..], &no_floor(3)), None);
     }
 }
 
@@ -67,7 +72,7 @@ fn a_distance_is_the_loss_of_the_complete_log_likelihood() {
     );
     let coordinates = Coordinates::about(&reference.unwrap()).unwrap();
     let point = [0.0, 1e-3, -2e-3, 3e-3, 1e-3, -2e-3];
-    let other = coordinates.model(&point).unwrap();
+    let other = coordinates.model(&point, &no_floor(2)).unwrap();
     let s = other.covariances();
     let det = s[[0, 0, 0]] * s[[0, 1, 1]] - s[[0, 0, 1]].powi(2);
     let (m, n) = (other.means()[[0, 0]], other.means()[[0, 1]]);
@@ -92,7 +97,7 @@ fn components_of_weight_zero_have_no_say() {
     let dead = dead.unwrap();
     let coordinates = Coordinates::about(&dead).unwrap();
     let point = coordinates.of(&dead).unwrap();
-    assert_eq!(coordinates.model(&point).unwrap().weights().to_vec(), [1.0, 0.0]);
+    assert_eq!(coordinates.model(&point, &no_floor(2)).unwrap().weights().to_vec(), [1.0, 0.0]);
     // But a component that lost its weight has left the chart of one that had some.
     assert_eq!(Coordinates::about(&plain).unwrap().of(&dead), None);
 }

@@ -45,7 +45,9 @@ impl<'a> Scaled<'a> {
     pub fn alike(mut self) -> Self {
         let largest = self.units.iter().copied().fold(0.0, f64::max);
         for (column, unit) in self.columns.iter_mut().zip(&self.units).filter(|_| largest > 0.0) {
-            column.iter_mut().for_each(|x| *x *= unit / largest);
+            for x in column {
+                *x *= unit / largest;
+            }
         }
         self
     }

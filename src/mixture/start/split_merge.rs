@@ -44,9 +44,8 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64) -> Result<Score
         for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(TRIALS) {
             match search.improve(model, TRIAL) {
                 Ok(trial) if trial.0 > better => found = Some(trial),
-                Ok(_) => continue,
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(_) => continue,
+                Ok(_) | Err(_) => continue,
             }
             break;
         }
