@@ -18,7 +18,7 @@ from polars_gmm._options import (
     fit_options,
     optional_column,
 )
-from polars_gmm._plugin import call, exportable, pack
+from polars_gmm._plugin import call, importable, pack
 from polars_gmm._prior import NormalInverseWishart
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class _FrameNamespace:
 
     def _read(self, packed: pl.Expr) -> pl.Series:
         with frame_errors(self._frame.lazy().collect_schema(), [packed]):
-            return self._frame.select(exportable(packed)).lazy().collect().to_series()
+            return importable(self._frame.select(packed).lazy().collect().to_series())
 
     def _check_schema(self, packed: pl.Expr, kwargs: dict[str, object]) -> None:
         """Raise what the schema tells before any row is read."""

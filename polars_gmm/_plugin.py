@@ -40,11 +40,10 @@ def call(
     scalar
         The output is one value for a whole column or group.
     """
-    rows, *models = inputs
     return register_plugin_function(
         plugin_path=_LIBRARY,
         function_name=function,
-        args=[exportable(rows, elementwise=elementwise), *models],
+        args=list(inputs),
         kwargs=dict(kwargs),
         # Lets the streaming engine call the function morsel by morsel, and other expressions and
         # filters move past it. False for a fit, whose rows depend on each other.
@@ -55,13 +54,12 @@ def call(
     )
 
 
-def exportable(column: pl.Expr, *, elementwise: bool = False) -> pl.Expr:
+def importable(column: pl.Series) -> pl.Series:
     """Copy a column where this Polars could not hand it over as it lies."""
-    if POLARS >= EXPORTS_SLICED_ARRAYS:
+    if POLARS >= EXPORTS_SLICED_ARRAYS or column.is_empty():
         return column
-    if elementwise:
-        return pl.when(column.is_not_null()).then(column)
-    return column.sort_by(pl.int_range(column.len()))
+    copy = column.alias("rows").gather(pl.int_range(len(column), eager=True))
+    return copy.alias(column.name)  # where the name is a pattern, gather would take it for one
 
 
 def call_with_model(

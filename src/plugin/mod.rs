@@ -11,6 +11,7 @@
 //! | `score` | rows and a model -> one output column |
 //! | `train` | rows and options -> a fit |
 //! | `expressions` | the expressions: inputs and kwargs taken apart |
+//! | `import` | inputs as Polars exported them -> Series |
 //! | `shell` | the C functions by which Polars calls them |
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
@@ -23,6 +24,7 @@ mod check;
 mod columns;
 mod error;
 mod expressions;
+mod import;
 mod options;
 pub mod python;
 mod score;

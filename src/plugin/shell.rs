@@ -8,11 +8,12 @@ use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
 use polars_arrow::ffi::{export_field_to_c, import_field_from_c, ArrowSchema};
 use polars_core::datatypes::CompatLevel;
 use pyo3_polars::derive::{_parse_kwargs, _set_panic, _update_last_error};
-use pyo3_polars::export::polars_ffi::version_0::{export_series, import_series_buffer, SeriesExport};
+use pyo3_polars::export::polars_ffi::version_0::{export_series, SeriesExport};
 use serde::de::DeserializeOwned;
 
 use super::columns::column_name;
 use super::error::Error;
+use super::import::import;
 
 /// Lets Polars call `$values(&[Series], $kwargs)`, whose output has the field `$field(&[Field], $kwargs)`.
 macro_rules! expression {
@@ -83,7 +84,7 @@ pub unsafe fn values<K: DeserializeOwned>(
     of: fn(&[Series], K) -> PolarsResult<Series>,
 ) -> Option<SeriesExport> {
     guarded(|| {
-        let inputs = import_series_buffer(inputs, len)?;
+        let inputs = import(inputs, len)?;
         Ok(export_series(&of(&inputs, parsed(kwargs)?)?))
     })
 }

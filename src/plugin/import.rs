@@ -1,0 +1,111 @@
+//! The inputs of a call, imported from what Polars exported.
+//!
+//! Polars before 1.43 exports a sliced Array column with nulls in a form that cannot be imported: its values are sliced
+//! and its validity is not, with one offset for both. Such a validity is copied, taken off, and put back on after.
+
+use std::collections::VecDeque;
+
+use polars::prelude::{PolarsResult, Series};
+use polars_arrow::array::{Array, FixedSizeListArray, StructArray};
+use polars_arrow::bitmap::Bitmap;
+use polars_arrow::datatypes::ArrowDataType;
+use polars_arrow::ffi::{import_array_from_c, import_field_from_c, ArrowArray, ArrowSchema};
+use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
+
+/// The first fields of [`SeriesExport`], in the layout of version 0, which every supported Polars speaks.
+#[repr(C)]
+struct Exported {
+    field: *const ArrowSchema,
+    chunks: *const *mut ArrowArray,
+    len: usize,
+}
+
+/// The first fields of an [`ArrowArray`], in the layout of the Arrow C data interface.
+#[repr(C)]
+struct Chunk {
+    length: i64,
+    null_count: i64,
+    offset: i64,
+    n_buffers: i64,
+    n_children: i64,
+    buffers: *mut *const u8,
+    children: *const *mut Chunk,
+}
+
+/// # Safety
+/// The inputs are what Polars exported, `len` of them, and are not used again.
+pub unsafe fn import(inputs: *mut SeriesExport, len: usize) -> PolarsResult<Vec<Series>> {
+    (0..len).map(|i| import_series(std::ptr::read(inputs.add(i)))).collect()
+}
+
+unsafe fn import_series(export: SeriesExport) -> PolarsResult<Series> {
+    // SAFETY: `Exported` has the layout of the first fields.
+    let Exported { field, chunks, len } = std::ptr::from_ref(&export).cast::<Exported>().read();
+    let field = import_field_from_c(&*field)?;
+    let import = |i: usize| -> PolarsResult<Box<dyn Array>> {
+        let chunk = *chunks.add(i);
+        let mut taken = VecDeque::new();
+        // SAFETY: an exported array of that dtype, and `Chunk` has the layout of its first fields.
+        take_off(chunk.cast::<Chunk>(), &field.dtype, &mut taken)?;
+        let array = import_array_from_c(std::ptr::read(chunk), field.dtype.clone())?;
+        Ok(put_back(array, &mut taken))
+    };
+    let chunks = (0..len).map(import).collect::<PolarsResult<Vec<_>>>()?;
+    Series::_try_from_arrow_unchecked_with_md(
+        field.name.clone(),
+        chunks,
+        &field.dtype,
+        field.metadata.as_deref(),
+    )
+}
+
+/// Takes the validity off every Array in a chunk that has an offset; a copy goes to `taken`, in the order in which
+/// [`put_back`] meets the Arrays.
+///
+/// # Safety
+/// The chunk is an exported array of that dtype.
+unsafe fn take_off(
+    chunk: *mut Chunk,
+    dtype: &ArrowDataType,
+    taken: &mut VecDeque<Option<Bitmap>>,
+) -> PolarsResult<()> {
+    match dtype {
+        ArrowDataType::Struct(fields) => {
+            for (i, field) in fields.iter().enumerate() {
+                take_off(*(*chunk).children.add(i), &field.dtype, taken)?;
+            }
+        }
+        ArrowDataType::FixedSizeList(..) => {
+            let Chunk { length, offset, buffers, .. } = *chunk;
+            let (length, offset) =
+                (usize::try_from(length).unwrap_or(0), usize::try_from(offset).unwrap_or(0));
+            if offset == 0 || (*buffers).is_null() {
+                taken.push_back(None);
+                return Ok(());
+            }
+            let bytes = std::slice::from_raw_parts(*buffers, (offset + length).div_ceil(8));
+            taken.push_back(Some(Bitmap::try_new(bytes.to_vec(), offset + length)?.sliced(offset, length)));
+            *buffers = std::ptr::null();
+            ((*chunk).offset, (*chunk).null_count) = (0, 0);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn put_back(array: Box<dyn Array>, taken: &mut VecDeque<Option<Bitmap>>) -> Box<dyn Array> {
+    if let Some(list) = array.as_any().downcast_ref::<FixedSizeListArray>() {
+        return match taken.pop_front().flatten() {
+            Some(validity) => list.clone().with_validity(Some(validity)).boxed(),
+            None => array,
+        };
+    }
+    if taken.iter().any(Option::is_some) {
+        if let Some(fields) = array.as_any().downcast_ref::<StructArray>() {
+            let values = fields.values().iter().map(|field| put_back(field.clone(), taken)).collect();
+            let (dtype, validity) = (fields.dtype().clone(), fields.validity().cloned());
+            return StructArray::new(dtype, fields.len(), values, validity).boxed();
+        }
+    }
+    array
+}
