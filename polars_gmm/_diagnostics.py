@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-_AT_FLOOR = 1e-6
+# The variances under a model are those of the rows once its fit has converged, to about this.
+_AT_FLOOR = 1e-2
+_CONSTANT = 1e-6
 _TINY = float(np.finfo(np.float64).tiny)
 
 _SCHEMA = pl.Schema(
@@ -76,7 +78,7 @@ def _units(model: GaussianMixture, floor: float | None) -> Array:
     if not floor:
         return spread
     constant = np.where(mean == 0, 1.0, np.abs(mean))
-    only_floor = np.isclose(spread, np.sqrt(floor) * constant, rtol=_AT_FLOOR, atol=0)
+    only_floor = np.isclose(spread, np.sqrt(floor) * constant, rtol=_CONSTANT, atol=0)
     return np.where(only_floor, constant, spread)
 
 
@@ -105,8 +107,7 @@ def _neighbours(
 
 
 def _eigenvalues(matrices: Array) -> Array:
-    eigenvalues: Array = np.linalg.eigvalsh(matrices)
-    return eigenvalues
+    return np.linalg.eigvalsh(matrices).astype(np.float64, copy=False)
 
 
 def _log_determinant(eigenvalues: Array) -> Array:

@@ -222,7 +222,8 @@ class _FrameNamespace:
         polars.DataFrame
             A row per candidate: ``k`` (UInt32), ``covariance_type`` (String), ``log_likelihood``
             (Float64), ``n_parameters`` (UInt64), ``bic``, ``aic``, ``icl`` (Float64), ``n_iter``
-            (UInt32), ``converged`` (Boolean), and ``model``, the struct that
+            (UInt32), ``converged`` (Boolean), ``at_floor`` (UInt32), the number of components at
+            the covariance floor, and ``model``, the struct that
             ``GaussianMixture.from_struct`` reads. Lowest criterion first; of equal ones, the one
             of fewer parameters. A candidate that cannot be fitted (with a floor of 0, one with a
             singular covariance) has null figures and a null model, and comes last.
@@ -249,9 +250,10 @@ class _FrameNamespace:
         R's mclust has the opposite sign, 2 L - p log n, where larger is better; its names for the
         structures are VVV (full), EEE (tied), VVI (diag) and VII (spherical).
 
-        The likelihood of a mixture has no maximum without a floor: with many components on few
-        rows, candidates with a component at the floor may come first. ``diagnostics`` of the
-        model shows them.
+        The likelihood of a mixture grows without bound as a component collapses on rows that lie
+        in a plane or on rounded values; only the floor stops it, and the criteria of such a
+        candidate mean little. It may come first: ``filter(pl.col("at_floor") == 0)`` leaves such
+        candidates out.
 
         Examples
         --------

@@ -201,7 +201,7 @@ class GaussianMixture:
         ``component`` (UInt32) and ``weight``; ``effective_rows``, weight times `n_rows`;
         ``smallest_eigenvalue`` and ``largest_eigenvalue`` of D^-1/2 Sigma D^-1/2, where D holds
         the variances of the features under the whole mixture, the units of ``covariance_floor``;
-        ``at_floor`` (Boolean), whether the smallest lies at the floor of the fit; ``nearest``
+        ``at_floor`` (Boolean), whether the smallest is at most 1 % above the floor of the fit; ``nearest``
         (UInt32), the component it overlaps most, and their ``overlap``, the Bhattacharyya
         coefficient of the two densities: 0 for components far apart, 1 for equal ones.
 

@@ -34,9 +34,10 @@ _SCHEMA = pl.Schema(
         "icl": pl.Float64,
         "n_iter": pl.UInt32,
         "converged": pl.Boolean,
+        "at_floor": pl.UInt32,
     }
 )
-_FIGURES = _SCHEMA.names()[2:]
+_FIGURES = _SCHEMA.names()[2:-1]
 _NAMED = 4
 
 
@@ -56,7 +57,11 @@ class Candidate:
         """Give the figures by column."""
         figures = {name: getattr(self.model, name, None) for name in _FIGURES}
         named = {"k": self.options["k"], "covariance_type": self.options["covariance_type"]}
-        return {**named, **figures}
+        return {**named, **figures, "at_floor": self._at_floor()}
+
+    def _at_floor(self) -> int | None:
+        """Count the components at the covariance floor."""
+        return None if self.model is None else int(self.model.diagnostics["at_floor"].sum())
 
 
 def numbers_of_components(k: object) -> list[int]:
@@ -160,7 +165,7 @@ def _fitted(rows: pl.Series, extras: list[str], options: FitOptions) -> Candidat
         return Candidate(options, None, str(error))
     if model is None:
         return Candidate(options, None, "the fit ended before a model was evaluated")
-    return Candidate(options, wrap(model))
+    return Candidate(options, wrap(model, None, options["covariance_floor"]))
 
 
 def _best(done: list[Candidate], criterion: str) -> GaussianMixture | None:
