@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from typing import Any
 
@@ -21,12 +22,10 @@ def cut() -> pl.DataFrame:
 @pytest.mark.parametrize("lazy", [False, True])
 @pytest.mark.parametrize("typed", [False, True])
 def test_a_fit_that_ends_at_max_iter_warns_where_it_is_called(lazy: bool, typed: bool) -> None:
-    df = cut()
+    source: Any = cut().lazy() if lazy else cut()
+    namespace = pg.gmm(source) if typed else source.gmm
     with pytest.warns(pg.ConvergenceWarning) as caught:
-        if typed:
-            model = (pg.gmm(df.lazy()) if lazy else pg.gmm(df)).fit(**CUT, max_iter=3)
-        else:
-            model = (df.lazy() if lazy else df).gmm.fit(**CUT, max_iter=3)
+        model = namespace.fit(**CUT, max_iter=3)
     (warning,) = caught
     assert warning.filename == __file__
     assert model.history is not None
@@ -95,8 +94,6 @@ def test_seconds_belong_to_the_iterations_reported() -> None:
     ids=str,
 )
 def test_a_history_no_fit_writes_is_refused(broken: dict[str, Any]) -> None:
-    import json
-
     content = json.loads(faithful().gmm.fit(k=1).to_json())
     sound = {
         "iteration": [0, 2],

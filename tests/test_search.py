@@ -69,7 +69,7 @@ def test_no_worse_than_mclust(data: Any) -> None:
     mclust = pl.read_csv(DATA / f"{data.__name__}_mclust_bic.csv").unpivot(
         index="k", variable_name="covariance_type", value_name="mclust"
     )
-    ours = data().gmm.search(k=range(1, 10), covariance_type=STRUCTURES, n_init=40)
+    ours = data().gmm.search(k=range(1, 10), covariance_type=STRUCTURES, n_init=20)
     table = ours.with_columns(pl.col("k").cast(pl.Int64)).join(
         mclust.drop_nulls(), on=["k", "covariance_type"]
     )
