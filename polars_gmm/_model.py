@@ -201,9 +201,10 @@ class GaussianMixture:
         ``component`` (UInt32) and ``weight``; ``effective_rows``, weight times `n_rows`;
         ``smallest_eigenvalue`` and ``largest_eigenvalue`` of D^-1/2 Sigma D^-1/2, where D holds
         the variances of the features under the whole mixture, the units of ``covariance_floor``;
-        ``at_floor`` (Boolean), whether the smallest is at most 1 % above the floor of the fit; ``nearest``
-        (UInt32), the component it overlaps most, and their ``overlap``, the Bhattacharyya
-        coefficient of the two densities: 0 for components far apart, 1 for equal ones.
+        ``at_floor`` (Boolean), whether the smallest is at most 1 % above the floor of the fit;
+        ``nearest`` (UInt32), the component it overlaps most, and their ``overlap``, the
+        Bhattacharyya coefficient of the two densities: 0 for components far apart, 1 for equal
+        ones.
 
         ``effective_rows`` and ``at_floor`` are null where rows or floor are not known: the floor
         is known for models of ``df.gmm.fit`` and ``lf.gmm.fit``, and kept by JSON and pickle.
