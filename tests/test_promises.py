@@ -223,6 +223,7 @@ def test_rescaled_and_shifted_features(
 # 4. The objective never falls, and what is reported belongs to the model returned.
 
 
+@pytest.mark.filterwarnings("ignore:the fit ended at max_iter:polars_gmm.ConvergenceWarning")
 @given(
     structures,
     seeds,
