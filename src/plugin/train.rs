@@ -80,18 +80,27 @@ pub struct Training {
     pub em: Em,
 }
 
+/// Checks the data: at least k rows that count, whose numbers are finite.
+///
+/// # Errors
+/// Bad data, too few rows.
+pub fn check(table: &Table, options: &FitOptions) -> Result<()> {
+    let n_rows = table.check(!options.drop_nulls)?;
+    if n_rows < options.k {
+        return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
+    }
+    Ok(())
+}
+
 /// Checks the data and finds the start.
 ///
 /// # Errors
 /// Bad data, too few rows, a start of another shape.
 pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) -> Result<Training> {
+    check(&table, options)?;
     let (k, em) = (options.k, &options.em);
     if let Some(prior) = &em.prior {
         prior.check(table.d())?;
-    }
-    let n_rows = table.check(!options.drop_nulls)?;
-    if n_rows < k {
-        return Err(mixture::Error::TooFewRows { k, n_rows: n_rows as u64 }.into());
     }
     if let Some(column) = input.label()? {
         table.label = table.labels(&column, k, true)?;

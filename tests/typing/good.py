@@ -47,6 +47,19 @@ def frames() -> pg.GaussianMixture:
     assert_type(lazy, pg.GaussianMixture)
     pg.gmm(df).fit(cs.by_name("x", "y"), k=2, init=pl.col("label"), covariance_type="tied")
     pg.gmm(df).fit("x", k=2, on_iteration=lambda report: report.iteration < 3)
+
+    table = pg.gmm(df).search(
+        "x",
+        pl.col("y"),
+        k=range(1, 4),
+        covariance_type=["full", "tied"],
+        criterion="icl",
+        weights="w",
+        init="k-means",
+        progress=False,
+    )
+    assert_type(table, pl.DataFrame)
+    assert_type(pg.gmm(df.lazy()).search("x", k=2, covariance_type="diag"), pl.DataFrame)
     return model
 
 
@@ -93,6 +106,7 @@ def values(model: pg.GaussianMixture) -> None:
     assert_type(model.n_iter, int | None)
     assert_type(model.converged, bool | None)
     assert_type(model.history, pl.DataFrame | None)
+    assert_type(model.diagnostics, pl.DataFrame)
     assert_type((model.aic, model.bic, model.icl), tuple[float | None, float | None, float | None])
 
     df = model.sample(10)
@@ -135,6 +149,8 @@ def errors() -> None:
     else:
         raise AssertionError("weights of sum 1.1 are no mixture")
     assert_type(pg.FitInterrupted().model, pg.GaussianMixture | None)
+    warning: type[UserWarning] = pg.ConvergenceWarning
+    print(warning)
     assert_type(pg.__version__, str)
 
 

@@ -13,7 +13,8 @@ use super::super::statistics::Statistics;
 /// A floor and the units it is in. A fit takes the units once: rounding must not move its constraint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
-    floor: f64,
+    /// The smallest eigenvalue, in the units.
+    least: f64,
     /// Variance of each feature over all rows; see [`Floor::new`] for constant features.
     unit: Vec<f64>,
     /// The largest of them among features that vary, among all where none does: the unit of a variance they share.
@@ -30,12 +31,12 @@ impl Floor {
             units.map(|(_, u)| *u).fold(0.0, f64::max)
         };
         let shared = if varies.contains(&true) { largest(&|j| varies[j]) } else { largest(&|_| true) };
-        Self { floor, unit, shared }
+        Self { least: floor, unit, shared }
     }
 
     /// Clips a `d × d` covariance.
     pub fn clip_matrix(&self, covariance: &mut [f64]) {
-        if self.floor == 0.0 {
+        if self.least == 0.0 {
             return;
         }
         let d = self.unit.len();
@@ -43,7 +44,7 @@ impl Floor {
         let units = |e: usize| scale[e / d] * scale[e % d];
         let mut scaled: Vec<f64> = (0..d * d).map(|e| covariance[e] / units(e)).collect();
         let before = scaled.clone();
-        clip_eigenvalues(&mut scaled, d, self.floor);
+        clip_eigenvalues(&mut scaled, d, self.least);
         if scaled != before {
             for (e, s) in scaled.iter().enumerate() {
                 covariance[e] = s * units(e);
@@ -68,13 +69,13 @@ impl Floor {
     /// Clips the variances of a diagonal covariance.
     pub fn clip_diagonal(&self, variances: &mut [f64]) {
         for (v, u) in variances.iter_mut().zip(&self.unit) {
-            *v = v.max(self.floor * u);
+            *v = v.max(self.least * u);
         }
     }
 
     /// Clips a variance shared by all features.
     pub fn clip_variance(&self, variance: f64) -> f64 {
-        variance.max(self.floor * self.shared)
+        variance.max(self.least * self.shared)
     }
 }
 
@@ -163,7 +164,7 @@ mod tests {
     fn low_eigenvalues_are_raised_and_the_others_kept() {
         // In units of D the matrix is [1 r; r 1] · v, of eigenvalues v(1 + r) along (1, 1) and v(1 − r) along (1, −1).
         let (r, v, floor) = (0.999, 0.5, 0.01);
-        let floor = Floor { floor, unit: vec![4.0, 1e-6], shared: 4.0 };
+        let floor = Floor { least: floor, unit: vec![4.0, 1e-6], shared: 4.0 };
         let scale = [2.0, 1e-3];
         let mut covariance: Vec<f64> =
             (0..4).map(|e| scale[e / 2] * scale[e % 2] * v * if e % 3 == 0 { 1.0 } else { r }).collect();
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn diagonals_are_clipped_each_in_its_unit() {
-        let floor = Floor { floor: 0.25, unit: vec![4.0, 1.0, 0.125], shared: 4.0 };
+        let floor = Floor { least: 0.25, unit: vec![4.0, 1.0, 0.125], shared: 4.0 };
         let mut variances = [0.5, 0.5, 0.03];
         floor.clip_diagonal(&mut variances);
         assert_eq!(variances, [1.0, 0.5, 0.031_25]);
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn without_a_floor_nothing_is_clipped() {
-        let floor = Floor { floor: 0.0, unit: vec![1.0, 1.0], shared: 1.0 };
+        let floor = Floor { least: 0.0, unit: vec![1.0, 1.0], shared: 1.0 };
         let (mut matrix, mut variances) = ([1.0, 1.0, 1.0, 1.0], [0.0, 2.0]);
         floor.clip_matrix(&mut matrix);
         floor.clip_diagonal(&mut variances);
