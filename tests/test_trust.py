@@ -59,7 +59,7 @@ def test_elongated_clusters_are_recovered() -> None:
 
 # The best mean log-likelihood in 120 searches from drawn starts and from the true centres:
 # `python benches/trust.py --best-blobs`.
-BLOBS_BEST = {200: 0.0, 201: 0.0}
+BLOBS_BEST = {200: -5.273925668, 201: -5.362032084}
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -89,8 +89,9 @@ def after_plain_em(df: pl.DataFrame, start: pg.GaussianMixture, steps: int) -> f
     return float(statistics["log_likelihood"]) / df.height
 
 
-def test_slow_convergence_does_not_look_like_convergence() -> None:
-    df = slow(1)
+@pytest.mark.parametrize("seed", [2, 5])
+def test_slow_convergence_does_not_look_like_convergence(seed: int) -> None:
+    df = slow(seed)
     start = df.gmm.fit(k=2, n_init=1, max_iter=0)
     limit = df.gmm.fit(k=2, init=start, tol=1e-12, max_iter=100_000)
     assert limit.converged
