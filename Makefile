@@ -52,6 +52,7 @@ lint: tools-lint $(VENV)/.ready ## formats, warnings and types, of Rust and Pyth
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(call TITLE,warnings: cargo clippy)
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --no-default-features --all-targets -- -D warnings
 
 format: tools-lint $(VENV)/.ready ## write the formats that lint checks
 	cargo fmt

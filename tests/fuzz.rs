@@ -2,8 +2,10 @@
 //!
 //! Whatever comes, there is a result or a sentence: no panic, no memory beyond a multiple of the input. What is
 //! accepted is finite and keeps every bit on its way through the formats. The environment variable `FUZZ_CASES`
-//! sets the number of cases of each property; the seed is fixed.
+//! sets the number of cases of each property; the seed is fixed. Memory is counted by the allocator, so that this runs
+//! without the plugin, which brings one of its own.
 
+#![cfg(not(feature = "plugin"))]
 #![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -33,8 +35,7 @@ thread_local! {
 /// The system's allocator, which keeps account of each thread's bytes.
 struct Counting;
 
-// Beside the plugin, which brings an allocator of its own, the account stays empty.
-#[cfg_attr(not(feature = "plugin"), global_allocator)]
+#[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn account(bytes: isize) {

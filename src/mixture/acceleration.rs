@@ -77,15 +77,16 @@ impl Acceleration {
             *self = Self { radius: self.radius, ..Self::default() };
             return;
         };
-        if !self.point.is_empty() {
-            self.steps.push(difference(&point, &self.point));
+        let step = difference(&point, &self.point);
+        if step.iter().any(|x| *x != 0.0) {
+            self.steps.push(step);
             self.changes.push(difference(&residual, &self.residual));
             if self.steps.len() > MEMORY.min(point.len()) {
                 self.steps.remove(0);
                 self.changes.remove(0);
             }
-            self.before = Some(norm(&self.residual));
         }
+        self.before = (!self.point.is_empty()).then(|| norm(&self.residual));
         (self.point, self.residual) = (point, residual);
         self.pairs = None;
     }

@@ -279,3 +279,6 @@ impl Factor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

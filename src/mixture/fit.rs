@@ -6,15 +6,17 @@
 use serde::{Deserialize, Serialize};
 
 use super::acceleration::Acceleration;
-use super::covariance::{CovarianceType, Floor};
+use super::covariance::CovarianceType;
 use super::error::{Error, Result};
 use super::model::{Model, Training};
 use super::pass::Pass;
+use super::prior::PriorOptions;
+use super::regularisation::Regularisation;
 use super::rows::Rows;
 use super::statistics::Statistics;
 
 /// Options of the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// The structure of the models after the start.
     pub covariance_type: CovarianceType,
@@ -26,6 +28,8 @@ pub struct Options {
     pub covariance_floor: f64,
     /// Whether steps are extrapolated.
     pub accelerate: bool,
+    /// A prior of means and covariances.
+    pub prior: Option<PriorOptions>,
 }
 
 impl Options {
@@ -57,7 +61,7 @@ pub struct Record {
     pub iteration: u32,
     /// Log-likelihood of the model of that iteration.
     pub log_likelihood: f64,
-    /// Rise of the mean log-likelihood; none for the start.
+    /// Rise of the mean objective, the log-likelihood if there is no prior; none for the start.
     pub change: Option<f64>,
 }
 
@@ -84,7 +88,9 @@ pub struct Em {
     accepted: Option<Model>,
     history: Vec<Record>,
     outcome: Option<Outcome>,
-    floor: Option<Floor>,
+    bounds: Option<Regularisation>,
+    /// Objective of the accepted model.
+    objective: Option<f64>,
     path: Acceleration,
 }
 
@@ -106,7 +112,8 @@ impl Em {
             accepted: None,
             history: Vec::new(),
             outcome: None,
-            floor: None,
+            bounds: None,
+            objective: None,
             path: Acceleration::default(),
         }
     }
@@ -125,7 +132,9 @@ impl Em {
             return Ok(true);
         }
         let value = statistics.log_likelihood;
-        let change = self.log_likelihood().map(|before| (value - before) / statistics.total_weight);
+        let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
+        let objective = value + bounds.penalty(&self.asked);
+        let change = self.objective.map(|before| (objective - before) / statistics.total_weight);
         let scale = (value / statistics.total_weight).abs().max(1.0);
         if let Some(plain) = self.plain.take() {
             if change.is_some_and(|rise| !(rise >= -scale * ROUNDING)) {
@@ -145,10 +154,10 @@ impl Em {
         }
         self.accepted = Some(self.evaluated(statistics));
         self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
-        let covariance_floor = self.options.covariance_floor;
-        let floor = self.floor.get_or_insert_with(|| Floor::new(statistics, covariance_floor));
+        self.objective = Some(objective);
         let (features, kind) = (self.asked.features(), self.options.covariance_type);
-        let next = Model::maximize_above(features, kind, statistics, floor, Some(&self.asked))?;
+        let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
+        let next = Model::maximize_within(features, kind, statistics, bounds, Some(&self.asked))?;
         self.path.observe(&self.asked, &next);
         self.outcome = self.risen(rise, scale);
         if self.outcome.is_none() {
@@ -205,6 +214,11 @@ impl Em {
     /// Log-likelihood of that model.
     pub fn log_likelihood(&self) -> Option<f64> {
         self.accepted.as_ref().and_then(|m| m.training.log_likelihood)
+    }
+
+    /// What the loop raises: that log-likelihood, and the log-density of the prior.
+    pub fn objective(&self) -> Option<f64> {
+        self.objective
     }
 
     /// M-steps taken since the start.

@@ -152,6 +152,9 @@ pub fn generalised_eigen(a: &[f64], b: &[f64], m: usize) -> Option<Vec<(f64, Vec
     let scale: Vec<f64> = (0..m).map(|i| b[i * m + i].sqrt()).collect();
     let scaled = |x: &[f64]| (0..m * m).map(|e| x[e] / scale[e / m] / scale[e % m]).collect::<Vec<f64>>();
     let (a, b) = (scaled(a), scaled(b));
+    if m == 0 || a.iter().chain(&b).any(|x| !x.is_finite()) {
+        return None;
+    }
     let eigen = MatRef::from_row_major_slice(&b, m, m).self_adjoint_eigen(Side::Lower).ok()?;
     let (values, vectors) = (eigen.S().column_vector(), eigen.U());
     let kept: Vec<usize> = (0..m).filter(|i| values[*i] > NEGLIGIBLE * values[m - 1]).collect();

@@ -140,6 +140,18 @@ impl Statistics {
         statistics
     }
 
+    /// The same with weight, mean and scatter of each component changed.
+    #[must_use]
+    pub fn with_each(mut self, mut change: impl FnMut(usize, &mut f64, &mut [f64], &mut [f64])) -> Self {
+        let (d, width) = (self.d, self.form.len(self.d));
+        for c in 0..self.k {
+            let mean = &mut self.mean[c * d..][..d];
+            let scatter = &mut self.scatter[c * width..][..width];
+            change(c, &mut self.weight[c], mean, scatter);
+        }
+        self
+    }
+
     /// Components taken one by one from statistics of the same features and form, as one; the figures of the rows are
     /// those of `self`.
     #[must_use]

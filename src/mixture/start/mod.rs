@@ -21,6 +21,7 @@ use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
 use super::pass::Pass;
+use super::regularisation::Regularisation;
 use super::rows::{Block, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
@@ -94,7 +95,7 @@ const fn effort(k: usize) -> (u32, usize) {
 struct Search<'a> {
     features: &'a [String],
     sample: &'a Sample,
-    options: Options,
+    options: &'a Options,
     pass: Pass<'a>,
 }
 
@@ -103,13 +104,13 @@ impl Draw {
     ///
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
-    pub fn start(self, features: &[String], rows: &dyn Rows, options: Options, pass: Pass) -> Result<Model> {
+    pub fn start(self, features: &[String], rows: &dyn Rows, options: &Options, pass: Pass) -> Result<Model> {
         let (sample, complete) = sample(rows, sample_rows(self.k, rows.d()), self.seed);
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
-        let search =
-            Search { features, sample: &sample, options: Options { max_iter: LONG, ..options }, pass };
+        let options = &Options { max_iter: LONG, ..options.clone() };
+        let search = Search { features, sample: &sample, options, pass };
         let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
         if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
@@ -162,8 +163,8 @@ impl Search<'_> {
     }
 
     fn maximize(&self, statistics: &Statistics) -> Result<Model> {
-        let Options { covariance_type, covariance_floor, .. } = self.options;
-        Model::maximize(self.features, covariance_type, statistics, covariance_floor, None)
+        let bounds = Regularisation::new(self.options, statistics);
+        Model::maximize_within(self.features, self.options.covariance_type, statistics, &bounds, None)
     }
 
     fn statistics(&self, model: &Model) -> Result<Statistics> {
@@ -173,7 +174,7 @@ impl Search<'_> {
 
     /// EM on the sample, for so many iterations at most.
     fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
-        let mut em = Em::new(model, Options { max_iter, ..self.options }, false);
+        let mut em = Em::new(model, Options { max_iter, ..self.options.clone() }, false);
         em.run(self.sample, self.pass, None)?;
         Ok(scored(&em))
     }
@@ -185,7 +186,7 @@ impl Search<'_> {
         let mut field = Vec::new();
         for candidate in candidates {
             match candidate {
-                Ok(model) => field.push(Em::new(model, self.options, false)),
+                Ok(model) => field.push(Em::new(model, self.options.clone(), false)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => failure = error,
             }
@@ -217,7 +218,7 @@ impl Search<'_> {
 }
 
 fn scored(em: &Em) -> Scored {
-    let objective = em.log_likelihood().unwrap_or(f64::NEG_INFINITY);
+    let objective = em.objective().unwrap_or(f64::NEG_INFINITY);
     (objective, em.model().unwrap_or_else(|| em.ask().clone()))
 }
 
@@ -244,7 +245,7 @@ pub fn assigned(
     features: &[String],
     rows: &dyn Rows,
     given: &dyn Responsibilities,
-    options: Options,
+    options: &Options,
     pass: Pass,
 ) -> Result<Model> {
     if rows.n_rows() < given.k() {
@@ -254,7 +255,8 @@ pub fn assigned(
     if let Some(component) = statistics.weight().iter().position(|w| *w == 0.0) {
         return Err(Error::EmptyStart { component });
     }
-    Model::maximize(features, options.covariance_type, &statistics, options.covariance_floor, None)
+    let bounds = Regularisation::new(options, &statistics);
+    Model::maximize_within(features, options.covariance_type, &statistics, &bounds, None)
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.

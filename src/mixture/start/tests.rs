@@ -9,11 +9,22 @@ use crate::mixture::testing::{assert_all_close, assert_close, model, names, samp
 const METHODS: [Method; 3] = [Method::KMeansPlusPlus, Method::KMeans, Method::Random];
 
 fn options(covariance_type: CovarianceType) -> Options {
-    Options { covariance_type, max_iter: 50, tol: 1e-4, covariance_floor: 1e-6 }
+    Options {
+        covariance_type,
+        max_iter: 50,
+        tol: 1e-4,
+        covariance_floor: 1e-6,
+        accelerate: true,
+        prior: None,
+    }
 }
 
 fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
-    draw.start(&names(rows.columns.len()), rows, options(kind), Pass::SEQUENTIAL)
+    draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
+}
+
+fn search<'a>(features: &'a [String], sample: &'a Sample, options: &'a Options) -> Search<'a> {
+    Search { features, sample, options, pass: Pass::SEQUENTIAL }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -57,7 +68,7 @@ fn the_same_seed_is_the_same_start_and_another_is_another() {
         let other = start(Draw { seed: 2, ..draw }, &rows, CovarianceType::Full).unwrap();
         assert_ne!(pack(&first), pack(&other), "{draw:?}");
         let pass = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
-        let together = draw.start(&names(2), &rows, options(CovarianceType::Full), pass).unwrap();
+        let together = draw.start(&names(2), &rows, &options(CovarianceType::Full), pass).unwrap();
         assert_eq!(pack(&first), pack(&together), "{draw:?}");
     }
 }
@@ -120,8 +131,9 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let drawn = |rows: &Sample| {
         let sample = sample(rows, sample_rows(3, 1), 1).0;
         let scaled = Scaled::new(&sample);
-        let options = options(CovarianceType::Full);
-        (draw.candidate(&names(1), &sample, &scaled, 0, options, Pass::SEQUENTIAL).unwrap(), sample)
+        let (names, options) = (names(1), options(CovarianceType::Full));
+        let search = search(&names, &sample, &options);
+        (draw.candidate(search, &scaled, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
     assert!(model == drawn(&small).0 || small.weight.len() > 2048);
@@ -163,9 +175,9 @@ fn as_many_components_as_rows() {
     }
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
-    let options = options(CovarianceType::Diag);
-    let draw = draw(7, Method::KMeans);
-    let model = draw.candidate(&names(2), &rows, &scaled, 0, options, Pass::SEQUENTIAL).unwrap().sorted();
+    let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
+    let search = search(&names, &rows, &options);
+    let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
     assert_eq!(model.means().column(0).to_vec(), expected);
@@ -212,7 +224,7 @@ fn labels_make_the_moments_of_their_groups() {
         Sample { columns: vec![vec![1.0, 3.0, 10.0, 14.0, 99.0]], weight: vec![1.0, 3.0, 1.0, 1.0, 9.0] };
     let given = |component: &[Option<u32>], k| {
         let labels = Labels { k, component };
-        assigned(&names(1), &rows, &labels, options(CovarianceType::Full), Pass::SEQUENTIAL)
+        assigned(&names(1), &rows, &labels, &options(CovarianceType::Full), Pass::SEQUENTIAL)
     };
     let model = given(&[Some(1), Some(1), Some(0), Some(0), None], 2).unwrap();
     assert_eq!(model.weights().to_vec(), [2.0 / 6.0, 4.0 / 6.0]);
@@ -252,9 +264,9 @@ fn the_best_that_does_not_fail_is_taken() {
     let made = |value: f64, seed| Ok((value, model(CovarianceType::Diag, 2, 1, seed)));
     let failed = || Err(Error::NoWeight { total_weight: 0.0 });
     let found = best([failed(), made(-3.0, 1), made(-1.0, 2), failed(), made(-2.0, 3)].into_iter());
-    assert_eq!(found, Ok(model(CovarianceType::Diag, 2, 1, 2)));
+    assert_eq!(found, Ok((-1.0, model(CovarianceType::Diag, 2, 1, 2))));
     let first = best([made(-1.0, 1), made(-1.0, 2)].into_iter());
-    assert_eq!(first, Ok(model(CovarianceType::Diag, 2, 1, 1)));
+    assert_eq!(first, Ok((-1.0, model(CovarianceType::Diag, 2, 1, 1))));
     assert_eq!(best([failed(), failed()].into_iter()), Err(Error::NoWeight { total_weight: 0.0 }));
     assert_eq!(best([made(1.0, 1), Err(Error::Interrupted)].into_iter()), Err(Error::Interrupted));
 }
@@ -263,7 +275,7 @@ fn the_best_that_does_not_fail_is_taken() {
 fn a_start_stops_when_asked() {
     let pass = Pass { cancelled: &AtomicBool::new(true), ..Pass::SEQUENTIAL };
     for draw in draws(2) {
-        let stopped = draw.start(&names(2), &rows(100, 2, 1), options(CovarianceType::Full), pass);
+        let stopped = draw.start(&names(2), &rows(100, 2, 1), &options(CovarianceType::Full), pass);
         assert_eq!(stopped, Err(Error::Interrupted));
     }
 }
