@@ -213,9 +213,8 @@ def degenerate() -> dict[str, pl.DataFrame]:
     }
 
 
-def units(rows: Array, weights: Array | None = None) -> Array:
+def units(rows: Array, w: Array) -> Array:
     """The units of the floor: deviations, and what stands for them where a column is constant."""
-    w = np.ones(len(rows)) if weights is None else weights
     rows, w = rows[w > 0], w[w > 0] / w[w > 0].max()
     mean = w @ rows / w.sum()
     deviations = np.sqrt(w @ (rows - mean) ** 2 / w.sum())
@@ -223,8 +222,33 @@ def units(rows: Array, weights: Array | None = None) -> Array:
     return np.where(constant, np.where(rows[0] == 0, 1.0, np.abs(rows[0])), deviations)
 
 
-def smallest_eigenvalue(model: pg.GaussianMixture, unit: Array) -> float:
-    return min(float(np.linalg.eigvalsh(c / np.outer(unit, unit))[0]) for c in model.covariances)
+def assert_above_the_floor(model: pg.GaussianMixture, rows: Array, weights: Array) -> None:
+    """No eigenvalue lies below the floor, to the rounding of the largest.
+
+    A spherical variance serves all features; those that vary set its unit.
+    """
+    unit = units(rows, weights)
+    counts = np.ones(model.d, dtype=bool)
+    varies = np.ptp(rows[weights > 0], axis=0) > 0
+    if model.covariance_type == "spherical" and varies.any():
+        counts = varies
+    for covariance in model.covariances:
+        values = np.linalg.eigvalsh((covariance / np.outer(unit, unit))[np.ix_(counts, counts)])
+        assert values[0] >= 1e-6 * (1 - 1e-6) - 1e-14 * values[-1]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_the_value_of_a_constant_column_does_not_matter(structure: Any) -> None:
+    df = frame(blobs(300, 4)[0])
+    models = [
+        df.with_columns(x2=pl.lit(value)).gmm.fit(k=3, covariance_type=structure)
+        for value in (0.0, 1e-8, -3.0, 1e4, 1e8)
+    ]
+    for model in models[1:]:
+        assert distance(model.weights, models[0].weights) <= 1e-9
+        assert distance(model.means[:, :2], models[0].means[:, :2]) <= 1e-9
+        varying = (slice(None), slice(2), slice(2))
+        assert distance(model.covariances[varying], models[0].covariances[varying]) <= 1e-9
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -236,8 +260,7 @@ def test_degenerate_data_give_finite_models_that_hold_the_floor(name: str, struc
         parameters = parameters_of(model)
         assert all(np.isfinite(values).all() for values in parameters)
         assert abs(model.weights.sum() - 1) <= 1e-12
-        smallest = smallest_eigenvalue(model, units(df.to_numpy()))
-        assert smallest >= 1e-6 * (1 - 1e-6)
+        assert_above_the_floor(model, df.to_numpy(), np.ones(df.height))
         assert_likelihood_is_the_models(df, model)
         scores = df.select(r=model.responsibilities(), z=model.predict())
         assert np.abs(scores["r"].to_numpy().sum(axis=1) - 1).max() <= 1e-12
@@ -330,7 +353,7 @@ def test_random_mixtures(problem: Problem) -> None:
     assert (model.weights >= 0).all()
     check_history(model)
     check_scores(df, model, w)
-    check_floor(problem, model)
+    assert_above_the_floor(model, problem.rows, w)
 
 
 def check_history(model: pg.GaussianMixture) -> None:
@@ -349,11 +372,3 @@ def check_scores(df: pl.DataFrame, model: pg.GaussianMixture, w: Array) -> None:
     densities = scores["l"].to_numpy()
     assert np.isfinite(densities).all()
     assert abs(model.log_likelihood - w @ densities) <= 1e-11 * (w @ np.abs(densities))
-
-
-def check_floor(problem: Problem, model: pg.GaussianMixture) -> None:
-    """No eigenvalue lies below the floor, to the rounding of the largest."""
-    unit = units(problem.rows, problem.weights)
-    for covariance in model.covariances:
-        values = np.linalg.eigvalsh(covariance / np.outer(unit, unit))
-        assert values[0] >= 1e-6 * (1 - 1e-6) - 1e-14 * values[-1]
