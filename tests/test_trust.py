@@ -57,9 +57,10 @@ def test_elongated_clusters_are_recovered() -> None:
     assert recovered >= 29
 
 
-# The best mean log-likelihood in 120 searches from drawn starts and from the true centres:
+# The best mean log-likelihood of 120 searches, from drawn starts and from the true centres, without
+# those that have a component at the floor or on fewer than 3 effective rows:
 # `python benches/trust.py --best-blobs`.
-BLOBS_BEST = {200: -5.273925668, 201: -5.362032084}
+BLOBS_BEST = {200: -5.275365481, 201: -5.362032083}
 
 
 @pytest.mark.parametrize("seed", [0, 1])
