@@ -23,7 +23,6 @@ import polars as pl
 import sklearn
 from numpy.typing import NDArray
 from sklearn import datasets, decomposition
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
@@ -433,7 +432,7 @@ def main() -> None:
     parser.add_argument("--keep-sklearn", action="store_true")
     parser.add_argument("--best-blobs", action="store_true", help="search for BLOBS_BEST anew")
     wanted = parser.parse_args()
-    warnings.simplefilter("ignore", ConvergenceWarning)
+    warnings.filterwarnings("ignore", message=".*converge")
     if wanted.best_blobs:
         best_of_blobs()
         return
