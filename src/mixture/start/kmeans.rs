@@ -105,9 +105,22 @@ impl<'a> Scaled<'a> {
     /// Greedy k-means++: each next center is, of a few rows drawn with probability proportional to weight times
     /// squared distance to the nearest center, the one that leaves the smallest sum of them.
     pub fn plus_plus(&self, k: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+        let first = self.row(draw(&self.weight, rng));
+        self.plus_plus_from(vec![first], k, rng)
+    }
+
+    /// The same after some centers that are given.
+    pub fn plus_plus_from(
+        &self,
+        mut centers: Vec<Vec<f64>>,
+        k: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<Vec<f64>> {
         let trials = 2 + (k as f64).ln() as usize;
-        let mut centers = vec![self.row(draw(&self.weight, rng))];
-        let mut nearest = self.distances(&centers[0]);
+        let mut nearest = vec![f64::INFINITY; self.n_rows()];
+        for center in &centers {
+            self.distances(center).iter().zip(&mut nearest).for_each(|(d, n)| *n = n.min(*d));
+        }
         while centers.len() < k && !self.is_cancelled() {
             let masses: Vec<f64> = nearest.iter().zip(&self.weight).map(|(d, w)| d * w).collect();
             let mut best: Option<(f64, usize, Vec<f64>)> = None;
@@ -126,6 +139,28 @@ impl<'a> Scaled<'a> {
             }
         }
         centers
+    }
+
+    /// A center for each of `k` components: the mean of the rows that are known to belong to it, and for those of which
+    /// no row is known, one drawn by k-means++.
+    pub fn plus_plus_beside(&self, label: &[Option<u32>], k: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+        let mut sums = vec![(0.0, vec![0.0; self.columns.len()]); k];
+        for (row, known) in label.iter().enumerate() {
+            if let Some((weight, sum)) = known.and_then(|c| sums.get_mut(c as usize)) {
+                *weight += self.weight[row];
+                sum.iter_mut().zip(&self.columns).for_each(|(s, x)| *s += self.weight[row] * x[row]);
+            }
+        }
+        let means = sums.into_iter().map(|(w, s)| (w > 0.0).then(|| s.iter().map(|x| x / w).collect()));
+        let means: Vec<Option<Vec<f64>>> = means.collect();
+        let known: Vec<Vec<f64>> = means.iter().flatten().cloned().collect();
+        let mut drawn = if known.is_empty() {
+            self.plus_plus(k, rng).into_iter()
+        } else {
+            let given = known.len();
+            self.plus_plus_from(known, k, rng).split_off(given).into_iter()
+        };
+        means.into_iter().filter_map(|mean| mean.or_else(|| drawn.next())).collect()
     }
 
     /// The nearest center of each row, and the weighted sum of squared distances to it.

@@ -22,12 +22,12 @@ use super::fit::{Em, Options};
 use super::model::Model;
 use super::pass::Pass;
 use super::regularisation::Regularisation;
-use super::rows::{Block, Labels, Responsibilities, Rows, Sample};
+use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
 use kmeans::Scaled;
 pub use sample::sample_rows;
-use sample::{hash, sample};
+use sample::{hash, sample, Drawn};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,8 @@ const fn effort(k: usize) -> (u32, usize) {
 struct Search<'a> {
     features: &'a [String],
     sample: &'a Sample,
+    /// The component of each row, where it is known; empty where none is.
+    label: &'a [Option<u32>],
     options: &'a Options,
     pass: Pass<'a>,
 }
@@ -105,12 +107,12 @@ impl Draw {
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
     pub fn start(self, features: &[String], rows: &dyn Rows, options: &Options, pass: Pass) -> Result<Model> {
-        let (sample, complete) = sample(rows, sample_rows(self.k, rows.d()), self.seed);
+        let Drawn { sample, label, complete } = sample(rows, sample_rows(self.k, rows.d()), self.seed);
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
         let options = &Options { max_iter: LONG, ..options.clone() };
-        let search = Search { features, sample: &sample, options, pass };
+        let search = Search { features, sample: &sample, label: &label, options, pass };
         let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
         if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
@@ -122,6 +124,9 @@ impl Draw {
             Some(1) => drawn(0)?,
             None if self.method == Method::Random => drawn(0)?,
             Some(n_init) => best((0..n_init).map(|i| search.improve(drawn(i)?, LONG)))?.1,
+            None if !label.is_empty() => {
+                best(search.race((0..effort(self.k).0).map(drawn), 1)?.into_iter().map(Ok))?.1
+            }
             None => {
                 let (candidates, finalists) = effort(self.k);
                 let winners = search.race((0..candidates).map(drawn), finalists)?;
@@ -142,11 +147,13 @@ impl Draw {
         match self.method {
             Method::Random => search.assigned(&Dirichlet { k: self.k, seed: rng.random() }),
             Method::KMeansPlusPlus | Method::KMeans => {
-                let mut centers = scaled.plus_plus(self.k, &mut rng);
-                if self.method == Method::KMeans {
+                let mut centers = scaled.plus_plus_beside(search.label, self.k, &mut rng);
+                if self.method == Method::KMeans && search.label.is_empty() {
                     scaled.lloyd(&mut centers);
                 }
-                search.assigned(&Labels { k: self.k, component: &scaled.nearest(&centers).0 })
+                let mut component = scaled.nearest(&centers).0;
+                component.iter_mut().zip(search.label).for_each(|(c, known)| *c = known.or(*c));
+                search.assigned(&Labels { k: self.k, component: &component })
             }
         }
     }
@@ -156,6 +163,10 @@ impl Draw {
 type Scored = (f64, Model);
 
 impl Search<'_> {
+    fn rows(&self) -> Labelled<'_> {
+        Labelled { rows: self.sample, label: self.label }
+    }
+
     /// The M-step from given responsibilities.
     fn assigned(&self, given: &dyn Responsibilities) -> Result<Model> {
         let form = self.options.covariance_type.structure().scatter();
@@ -169,13 +180,13 @@ impl Search<'_> {
 
     fn statistics(&self, model: &Model) -> Result<Statistics> {
         let form = self.options.covariance_type.structure().scatter();
-        self.pass.e_step(self.sample, &model.density()?, form)
+        self.pass.e_step(&self.rows(), &model.density()?, form)
     }
 
     /// EM on the sample, for so many iterations at most.
     fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
         let mut em = Em::new(model, Options { max_iter, ..self.options.clone() }, false);
-        em.run(self.sample, self.pass, None)?;
+        em.run(&self.rows(), self.pass, None)?;
         Ok(scored(&em))
     }
 
@@ -195,7 +206,7 @@ impl Search<'_> {
         while field.len() > finalists {
             let mut ran = Vec::new();
             for mut em in field {
-                match em.run(self.sample, self.pass, Some(leg)) {
+                match em.run(&self.rows(), self.pass, Some(leg)) {
                     Ok(_) => ran.push(em),
                     Err(Error::Interrupted) => return Err(Error::Interrupted),
                     Err(error) => failure = error,
@@ -210,7 +221,7 @@ impl Search<'_> {
             return Err(failure);
         }
         let finish = |mut em: Em| {
-            em.run(self.sample, self.pass, None)?;
+            em.run(&self.rows(), self.pass, None)?;
             Ok(scored(&em))
         };
         field.into_iter().map(finish).collect()

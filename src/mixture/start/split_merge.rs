@@ -132,7 +132,7 @@ fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
         if own.n_rows() < 2 * (density.d() + 1) {
             continue;
         }
-        match split(Search { sample: own, ..search }, component, seed) {
+        match split(Search { sample: own, label: &[], ..search }, component, seed) {
             Ok(split) => splits.push(split),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(_) => {}

@@ -24,7 +24,7 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
 }
 
 fn search<'a>(features: &'a [String], sample: &'a Sample, options: &'a Options) -> Search<'a> {
-    Search { features, sample, options, pass: Pass::SEQUENTIAL }
+    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -129,7 +129,7 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let (large, small) = (rows(10_000, 1, 5), rows(2000, 1, 5));
     let draw = Draw { n_init: Some(1), ..draw(3, Method::KMeansPlusPlus) };
     let drawn = |rows: &Sample| {
-        let sample = sample(rows, sample_rows(3, 1), 1).0;
+        let sample = sample(rows, sample_rows(3, 1), 1).sample;
         let scaled = Scaled::new(&sample);
         let (names, options) = (names(1), options(CovarianceType::Full));
         let search = search(&names, &sample, &options);
@@ -277,5 +277,60 @@ fn a_start_stops_when_asked() {
     for draw in draws(2) {
         let stopped = draw.start(&names(2), &rows(100, 2, 1), &options(CovarianceType::Full), pass);
         assert_eq!(stopped, Err(Error::Interrupted));
+    }
+}
+
+/// Three groups in a row; of the outer two some rows are known, numbered against their order.
+fn partly_known() -> (Sample, Vec<Option<u32>>) {
+    let mut rows = rows(600, 1, 4);
+    rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x = 0.1 * *x + 4.0 * (i % 3) as f64);
+    let label = (0..600).map(|i| match (i % 3, i < 60) {
+        (0, true) => Some(2),
+        (2, true) => Some(0),
+        _ => None,
+    });
+    (rows, label.collect())
+}
+
+#[test]
+fn known_rows_keep_their_component() {
+    let (rows, label) = partly_known();
+    let labelled = Labelled { rows: &rows, label: &label };
+    for kind in CovarianceType::ALL {
+        for n_init in [None, Some(1), Some(3)] {
+            let draw = Draw { n_init, ..draw(3, Method::KMeansPlusPlus) };
+            let start = draw.start(&names(1), &labelled, &options(kind), Pass::SEQUENTIAL).unwrap();
+            let mut em = Em::new(start, options(kind), false);
+            em.run(&labelled, Pass::SEQUENTIAL, None).unwrap();
+            let model = em.model().unwrap();
+            let means = model.means().column(0).to_vec();
+            assert!(means[0] > means[1] && means[1] > means[2], "{kind:?} {means:?}");
+            let mut block = Block::default();
+            block.load(&labelled, 0, 600, 3);
+            model.density().unwrap().responsibilities(&mut block);
+            for (i, known) in label.iter().enumerate() {
+                if let Some(c) = known {
+                    assert_eq!(block.component(*c as usize)[i], 1.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_label_changes_the_density_of_its_row_to_the_joint_one() {
+    let (rows, label) = partly_known();
+    let density = model(CovarianceType::Full, 3, 1, 1).density().unwrap();
+    let (mut free, mut known) = (Block::default(), Block::default());
+    free.load(&rows, 0, 600, 3);
+    known.load(&Labelled { rows: &rows, label: &label }, 0, 600, 3);
+    density.responsibilities(&mut free);
+    density.responsibilities(&mut known);
+    for (i, label) in label.iter().enumerate() {
+        let expected = match label {
+            Some(c) => free.log_density()[i] + free.component(*c as usize)[i].ln(),
+            None => free.log_density()[i],
+        };
+        assert_close(known.log_density()[i], expected, 1e-9);
     }
 }
