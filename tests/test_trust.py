@@ -330,7 +330,7 @@ def problems(draw: st.DrawFn) -> Problem:
     rows = centres[rng.integers(0, k, size=n)] + rng.normal(size=(n, d)) @ rng.normal(size=(d, d))
     for defect in draw(st.lists(st.sampled_from(DEFECTS), max_size=2)):
         rows = spoil(rng, rows, defect)
-    rows = rows * draw(st.sampled_from(SCALES)) + draw(st.sampled_from([0.0, 0.0, 1.0, 1e6]))
+    rows = (rows + draw(st.sampled_from([0.0, 0.0, 1.0, 1e6]))) * draw(st.sampled_from(SCALES))
     df = frame(rows)
     options: dict[str, Any] = {
         "k": k,
