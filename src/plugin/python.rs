@@ -232,7 +232,7 @@ fn check_rows(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<()> {
     let options = kwargs.options.check()?;
     let input = Input::new(&series.0, &kwargs.extras)?;
     let table = input.table(None)?;
-    interruptible(py, |_| train::check(&table, &options)).map(|()| ())
+    interruptible(py, |_| train::check(&table, &options))
 }
 
 /// The EM loop over columns in memory, driven in bursts.

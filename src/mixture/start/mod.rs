@@ -130,8 +130,9 @@ impl Draw {
             None => {
                 let (candidates, finalists) = effort(self.k);
                 let winners = search.race((0..candidates).map(drawn), finalists)?;
-                let moved =
-                    best(winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed)))?;
+                let moved = best(
+                    winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed, complete)),
+                )?;
                 collapse::reseed(search, moved)?.1
             }
         };

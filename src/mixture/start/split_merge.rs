@@ -31,15 +31,18 @@ const OWN: f64 = 1e-2;
 /// The smallest rise of the mean objective that a move is made for.
 const WORTH: f64 = 1e-6;
 
-/// Splits and merges as long as the objective rises.
-pub fn split_and_merge(search: Search, start: Scored, seed: u64) -> Result<Scored> {
+/// Splits and merges as long as the objective rises: where the sample is `complete`, by anything; else by more than the
+/// parameters of a component would gain on rows of no structure, so that it rises on the other rows too.
+pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool) -> Result<Scored> {
     let mut current = start;
     if current.1.k() < 3 {
         return Ok(current);
     }
     let total: f64 = search.sample.weight.iter().sum();
+    let parameters = current.1.n_parameters() as f64 / current.1.k() as f64;
+    let worth = if complete { WORTH } else { parameters / search.sample.n_rows() as f64 };
     for round in 0..MOST_MOVES.min(MOVES * current.1.k()) {
-        let better = current.0 + WORTH * total;
+        let better = current.0 + worth * total;
         let mut found = None;
         for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(TRIALS) {
             match search.improve(model, TRIAL) {
