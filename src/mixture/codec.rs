@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn figures_that_are_no_numbers_are_refused() {
         let mut model = model(CovarianceType::Full, 2, 2, 5);
-        for wrong in [f64::NAN, f64::INFINITY] {
+        for wrong in [f64::NAN, f64::INFINITY, -1.0] {
             model.training = Training { total_weight: Some(wrong), ..Training::default() };
             assert_reason(unpack(&pack(&model)), "not finite");
         }

@@ -238,6 +238,10 @@ mod tests {
             assert!(precision_factor(&[s, 0.5 * s, 0.5 * s, s], 2).is_ok());
         }
         assert_eq!(precision_factor(&[1.0, 2.0, 2.0, 1.0], 2), Err(NotPositiveDefinite(1)));
+        // A pivot of rounding errors is none.
+        let nearly = |off: f64| precision_factor(&[1.0, off, off, 1.0], 2);
+        assert_eq!(nearly(1.0 - 2.0 * f64::EPSILON), Err(NotPositiveDefinite(1)));
+        assert!(nearly(1.0 - 8.0 * f64::EPSILON).is_ok());
         assert_eq!(precision_factor(&[f64::NAN], 1), Err(NotPositiveDefinite(0)));
     }
 

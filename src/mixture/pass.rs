@@ -262,6 +262,29 @@ mod tests {
         assert_eq!((statistics.log_likelihood, statistics.entropy), (0.0, 0.0));
     }
 
+    #[test]
+    fn labels_of_many_leaves_belong_to_their_rows() {
+        let n = 3 * 1024 + 5;
+        let x: Vec<f64> = (0..n).map(|i| (i / 1000) as f64).collect();
+        let component: Vec<Option<u32>> = (0..n).map(|i| Some((i / 1000) as u32)).collect();
+        let rows = Sample { columns: vec![x], weight: vec![1.0; n] };
+        let labels = Labels { k: 4, component: &component };
+        let statistics = Pass::SEQUENTIAL.assigned(&rows, &labels, Scatter::Full).unwrap();
+        assert_eq!(statistics.weight(), [1000.0, 1000.0, 1000.0, 77.0]);
+        assert_eq!(statistics.mean(), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(statistics.scatter(), [0.0; 4]);
+    }
+
+    #[test]
+    fn a_first_row_of_no_weight_is_no_guess_of_the_mean() {
+        let x = vec![1e300, 1e8 + 1.0, 1e8 + 2.0, 1e8 + 3.0];
+        let rows = Sample { columns: vec![x], weight: vec![0.0, 1.0, 1.0, 1.0] };
+        let labels = Labels { k: 1, component: &[Some(0); 4] };
+        let statistics = Pass::SEQUENTIAL.assigned(&rows, &labels, Scatter::Full).unwrap();
+        assert_eq!(statistics.mean(), [1e8 + 2.0]);
+        assert_eq!(statistics.scatter(), [2.0]);
+    }
+
     /// Rows that ask to stop when they are read past a point.
     struct Stopping<'a>(&'a Sample, &'a AtomicBool, AtomicUsize);
 

@@ -317,6 +317,31 @@ impl Responsibilities for Labels<'_> {
 mod tests {
     use super::*;
 
+    /// Rows of NaN, the first marked null.
+    struct Nulls;
+
+    impl Rows for Nulls {
+        fn n_rows(&self) -> usize {
+            2
+        }
+
+        fn d(&self) -> usize {
+            1
+        }
+
+        fn read(&self, _: usize, block: &mut Block) {
+            block.feature_mut(0).fill(f64::NAN);
+            block.mark_null(0);
+        }
+    }
+
+    #[test]
+    fn what_a_null_row_holds_does_not_matter() {
+        let mut block = Block::default();
+        block.load(&Nulls, 0, 2, 1);
+        assert_eq!(block.state(), [RowState::Null, RowState::NotFinite]);
+    }
+
     #[test]
     fn rows_that_cannot_count_are_taken_out() {
         let sample = Sample {

@@ -151,6 +151,20 @@ fn instruction_sets_agree() {
     }
 }
 
+#[test]
+fn rows_that_weigh_nothing_may_have_any_responsibility() {
+    let mut rows = sample(40, 2, 3);
+    rows.weight[7] = 0.0;
+    let expected = Statistics::of_block(&mut block(&rows, 3), &[0.0; 6], Scatter::Full);
+    for wrong in [f64::NAN, f64::INFINITY] {
+        let mut spoiled = block(&rows, 3);
+        spoiled.component_mut(1)[7] = wrong;
+        let statistics = Statistics::of_block(&mut spoiled, &[0.0; 6], Scatter::Full);
+        assert_eq!(bits(statistics.scatter()), bits(expected.scatter()));
+        assert_eq!(bits(statistics.mean()), bits(expected.mean()));
+    }
+}
+
 fn part(rows: &Sample, range: std::ops::Range<usize>, form: Scatter) -> Statistics {
     let cut = |values: &Vec<f64>| values[range.clone()].to_vec();
     let part = Sample { columns: rows.columns.iter().map(cut).collect(), weight: cut(&rows.weight) };
