@@ -452,7 +452,12 @@ def test_more_features_than_rows_fit_above_the_floor(d: int, structure: str) -> 
     df, _ = wide(d, "diag", n=12)
     features, rows = rows_of(df)
     labels = pl.Series("z", np.arange(12) % 2)
-    options: dict[str, Any] = {"covariance_type": structure, "init": pl.col("z"), "max_iter": 1}
+    options: dict[str, Any] = {
+        "covariance_type": structure,
+        "init": pl.col("z"),
+        "max_iter": 1,
+        "tol": 0,
+    }
     model = df.with_columns(labels).gmm.fit(features, k=2, **options)
     unit = np.sqrt(rows.var(axis=0))
     for covariance in model.covariances:

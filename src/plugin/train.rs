@@ -103,7 +103,10 @@ pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) 
         prior.check(table.d())?;
     }
     if let Some(column) = input.label()? {
-        table.label = table.labels(&column, k, true)?;
+        let labels = table.labels(&column, k, true)?;
+        if labels.iter().any(Option::is_some) {
+            table.label = labels;
+        }
     }
     let features = &table.features;
     let start = match &options.init {

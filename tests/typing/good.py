@@ -46,6 +46,11 @@ def frames() -> pg.GaussianMixture:
     lazy = pg.gmm(df.lazy()).fit(["x", "y"], k=2, init=model, weights=pl.col("w") * 2)
     assert_type(lazy, pg.GaussianMixture)
     pg.gmm(df).fit(cs.by_name("x", "y"), k=2, init=pl.col("label"), covariance_type="tied")
+    prior = pg.NormalInverseWishart(
+        shrinkage=0.01, dof=4.0, mean=[0.0, 0.0], scale=[[1.0, 0.0], [0.0, 1.0]]
+    )
+    assert (prior.shrinkage, prior.dof, prior.mean, prior.scale)[0] == 0.01
+    pg.gmm(df).fit("x", "y", k=2, prior=prior, acceleration=None)
     pg.gmm(df).fit("x", k=2, on_iteration=lambda report: report.iteration < 3)
 
     table = pg.gmm(df).search(
