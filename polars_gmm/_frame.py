@@ -83,8 +83,8 @@ class _FrameNamespace:
             expression for a column of labels 0 to k - 1 or of responsibilities; or a
             GaussianMixture to start from.
         n_init
-            Number of starts drawn and tried, of which the best goes on; None for 8 of k-means++
-            or k-means, and 1 of "random". See Notes.
+            Number of starts drawn, each run until it stops, of which the best goes on; None for a
+            search of the best start, or one draw of "random". See Notes.
         max_iter
             Largest number of M-steps on all rows; those that find the start do not count.
         tol
@@ -136,10 +136,13 @@ class _FrameNamespace:
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
 
-        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default the
-        candidates get 10 EM iterations each on it; where `n_init` is given, each runs until it
-        stops, 1000 at most; a single candidate goes on as drawn. With at least 4 times as many
-        rows as the sample has, the chosen one gets up to 100 iterations more on the sample.
+        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
+        candidates (8 for k <= 2, 4 for k > 32) run on it side by side, the worse half leaving
+        after each leg; then components are split and merged as long as the likelihood rises, and
+        one that collapsed on fewer than d + 1 distinct rows is seeded once more. Where `n_init` is
+        given, each candidate runs until it stops, 1000 iterations at most; a single one goes on as
+        drawn. With at least 4 times as many rows as the sample has, the chosen one gets up to 100
+        iterations more on the sample.
         ``n_iter`` and `max_iter` count none of these.
 
         Examples
