@@ -7,7 +7,7 @@ OLDEST   := .venv-oldest
 CANARY   := .venv-canary
 COVERAGE := .venv-coverage
 BIN      := $(VENV)/bin
-CODE     := polars_gmm tests examples .ci/check_wheel.py .ci/check_site.py
+CODE     := polars_gmm tests benches examples .ci/check_wheel.py .ci/check_site.py
 
 # What the wheel is made of; directories too, so that a deleted file counts as a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
@@ -25,7 +25,7 @@ TITLE = @printf '\n== %s ==\n' "$(1)"
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test lint format test-rust test-oldest test-python docs coverage canary build wheel \
+.PHONY: help demo bench-trust test lint format test-rust test-oldest test-python docs coverage canary build wheel \
 	clean tools tools-lint
 
 help: ## list the targets
@@ -35,6 +35,10 @@ help: ## list the targets
 demo: build ## build, then run examples/demo.py: Old Faithful and 10,000 points around 20 centres
 	$(call TITLE,demo)
 	@$(BIN)/python examples/demo.py
+
+bench-trust: build ## the tables of docs/trust.md: fits beside scikit-learn's best of ten (some minutes)
+	$(call TITLE,trust)
+	@$(BIN)/python benches/trust.py $(ARGS)
 
 test: tools-lint lint test-rust build docs test-oldest test-python ## everything continuous integration runs
 
@@ -92,7 +96,7 @@ wheel: dist/.built ## build the wheel into dist/
 clean: ## remove everything made here, except the compiled crates in target/ (cargo clean)
 	rm -rf $(VENV) $(OLDEST) $(CANARY) $(COVERAGE) dist site examples/out .cache .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache target/coverage
-	find polars_gmm tests examples -name __pycache__ -prune -exec rm -rf {} +
+	find polars_gmm tests benches examples -name __pycache__ -prune -exec rm -rf {} +
 
 # -- how they are made -------------------------------------------------------------------------
 

@@ -76,8 +76,9 @@ def compare(frame: pl.DataFrame, model: pg.GaussianMixture) -> None:
         matched.append(timed(sk.fit, array))
 
     print(f"\nNext to scikit-learn {sklearn.__version__}, on the same {len(frame):,} rows, k = {k}")
-    print("A fit stops when an iteration gains less than tol in mean log-likelihood. 1e-6, with at")
-    print("most 1,000 iterations, is polars-gmm's default; 1e-3, with at most 100, scikit-learn's.")
+    print("tol is what a fit may leave of the rise of the mean log-likelihood (scikit-learn: what")
+    print("an iteration may still add). 1e-6, with at most 1,000 iterations, is polars-gmm's")
+    print("default; 1e-3, with at most 100, scikit-learn's.")
     print("All else is the default of each, starts included, and each may use every core.")
     print(f"Medians of {RUNS} runs with seeds 0 to {RUNS - 1}, taken in turns:")
     fits = [

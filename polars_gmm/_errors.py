@@ -15,10 +15,30 @@ if TYPE_CHECKING:
 
     from polars_gmm._model import GaussianMixture
 
-__all__ = ["FitInterrupted", "GmmError", "abbreviated", "frame_errors"]
+__all__ = ["ConvergenceWarning", "FitInterrupted", "GmmError", "abbreviated", "frame_errors"]
 
 _PLUGIN_SENTENCE = re.compile(r"the plugin failed with message: (.*?)(?:\n\n|\Z)", re.DOTALL)
 _SHOWN = 6
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit ended before it converged.
+
+    ``df.gmm.fit`` and ``df.gmm.search`` warn, with figures and what to do; the model is the best
+    so far, and its ``converged`` is False. No warning comes with ``tol=0``, which asks for
+    `max_iter` iterations, or where ``on_iteration`` or Ctrl-C ended the fit.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import polars_gmm as pg
+    >>> df = pg.make_blobs(300, centers=3, std=4.0).drop("label")
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", pg.ConvergenceWarning)
+    ...     model = df.gmm.fit(k=3, max_iter=2)
+    >>> [warning.category.__name__ for warning in caught], model.converged
+    (['ConvergenceWarning'], False)
+    """
 
 
 class FitInterrupted(KeyboardInterrupt):
@@ -27,8 +47,8 @@ class FitInterrupted(KeyboardInterrupt):
     Attributes
     ----------
     model : GaussianMixture or None
-        The last model evaluated, complete with its own log-likelihood; None when the fit was
-        interrupted before there was one.
+        The last model evaluated, complete with its own log-likelihood; of a search, the best
+        candidate so far. None when there was none before the interruption.
 
     Examples
     --------
@@ -45,8 +65,8 @@ class FitInterrupted(KeyboardInterrupt):
             super().__init__("the fit was interrupted before a model was evaluated")
         else:
             super().__init__(
-                f"the fit was interrupted after iteration {model.n_iter}; "
-                f"the last model evaluated is the attribute .model of this exception"
+                f"interrupted from the keyboard; the model reached, k={model.k} after "
+                f"{model.n_iter} iterations, is the attribute .model of this exception"
             )
 
     def __reduce__(self) -> tuple[type[FitInterrupted], tuple[GaussianMixture | None]]:

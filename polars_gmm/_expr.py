@@ -6,6 +6,7 @@ import polars as pl
 
 from polars_gmm import _scoring
 from polars_gmm._options import (
+    Acceleration,
     CovarianceType,
     FitOptions,
     Init,
@@ -20,6 +21,7 @@ from polars_gmm._options import (
     optional_column,
 )
 from polars_gmm._plugin import call, call_with_model, pack
+from polars_gmm._prior import NormalInverseWishart
 
 
 @pl.api.register_expr_namespace("gmm")
@@ -167,6 +169,9 @@ class GmmExpr:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
+        prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         on_failure: OnFailure = "raise",
     ) -> pl.Expr:
         """Fit a mixture to the column, or to each group, by expectation-maximisation.
@@ -185,13 +190,13 @@ class GmmExpr:
             expression for a column of labels 0 to k - 1 or of responsibilities; or a
             GaussianMixture to start from.
         n_init
-            Number of starts drawn and tried, of which the best goes on; None for 8 of k-means++
-            or k-means, and 1 of "random". See Notes.
+            Number of starts drawn, each run until it stops, of which the best goes on; None for a
+            search of the best start, or one draw of "random". See Notes.
         max_iter
             Largest number of M-steps on all rows; those that find the start do not count.
         tol
-            The fit has converged when an iteration raises the mean log-likelihood by less than
-            this and by less than the iteration before did; 0 runs to `max_iter`.
+            The fit has converged when less than this is estimated to be left of the rise of the
+            mean log-likelihood, from its last iterations (Aitken); 0 runs to `max_iter`.
         covariance_floor
             Smallest eigenvalue a component's covariance may have, in units of the features'
             pooled variances; 0 turns the floor off.
@@ -199,6 +204,15 @@ class GmmExpr:
             "raise", or "drop" rows with a null feature.
         seed
             Same seed, same fit.
+        acceleration
+            "quasi-newton" extrapolates the steps of EM and goes back to them where that does not
+            raise the objective; None for plain EM.
+        prior
+            A `NormalInverseWishart` for a maximum a posteriori fit; None for maximum likelihood.
+        labels
+            Name or expression of a column of the components, 0 to k - 1, that rows are known to
+            belong to, null where that is unknown. Such rows keep their component, so components
+            stay in this order; a row's label in `log_likelihood` counts as observed.
         on_failure
             "raise", or "null" for a null model where features are null, NaN or infinite, sums
             overflow, a component of a given start has no row, or covariances come out singular
@@ -226,10 +240,13 @@ class GmmExpr:
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
 
-        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default the
-        candidates get 10 EM iterations each on it; where `n_init` is given, each runs until it
-        stops, 1000 at most; a single candidate goes on as drawn. With at least 4 times as many
-        rows as the sample has, the chosen one gets up to 100 iterations more on the sample.
+        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
+        candidates (8 for k <= 2, 4 for k > 32) run on it side by side, the worse half leaving
+        after each leg; then components are split and merged as long as the likelihood rises, and
+        one that collapsed on fewer than d + 1 distinct rows is seeded once more. Where `n_init` is
+        given, each candidate runs until it stops, 1000 iterations at most; a single one goes on as
+        drawn. With at least 4 times as many rows as the sample has, the chosen one gets up to 100
+        iterations more on the sample.
         ``n_iter`` and `max_iter` count none of these.
 
         Examples
@@ -251,8 +268,10 @@ class GmmExpr:
             covariance_floor=covariance_floor,
             nulls=nulls,
             seed=seed,
+            acceleration=acceleration,
+            prior=prior,
         )
-        return self._fit("fit", options, weights, on_failure, scalar=True)
+        return self._fit("fit", options, weights, labels, on_failure, scalar=True)
 
     def fit_predict(
         self,
@@ -267,13 +286,17 @@ class GmmExpr:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
+        prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         on_failure: OnFailure = "raise",
     ) -> pl.Expr:
         """Fit a mixture, and give the most probable component of each row under it.
 
         Parameters
         ----------
-        k, covariance_type, weights, init, n_init, max_iter, tol, covariance_floor, nulls, seed
+        k, covariance_type, weights, init, n_init, max_iter, tol, covariance_floor, nulls, seed, \
+acceleration, prior, labels
             As for `fit`.
         on_failure
             "raise", or "null" for null labels where `fit` gives a null model.
@@ -313,8 +336,10 @@ class GmmExpr:
             covariance_floor=covariance_floor,
             nulls=nulls,
             seed=seed,
+            acceleration=acceleration,
+            prior=prior,
         )
-        return self._fit("fit_predict", options, weights, on_failure, scalar=False)
+        return self._fit("fit_predict", options, weights, labels, on_failure, scalar=False)
 
     def statistics(self, model: ModelLike, *, weights: str | pl.Expr | None = None) -> pl.Expr:
         """Sufficient statistics of the rows, expected under a model: the E-step in one pass.
@@ -573,12 +598,18 @@ class GmmExpr:
         function: str,
         options: tuple[FitOptions, pl.Expr | None],
         weights: str | pl.Expr | None,
+        labels: str | pl.Expr | None,
         on_failure: OnFailure,
         *,
         scalar: bool,
     ) -> pl.Expr:
         checked, start = options
-        rows, extras = pack(self._expr, weight=optional_column("weights", weights), start=start)
+        rows, extras = pack(
+            self._expr,
+            weight=optional_column("weights", weights),
+            label=optional_column("labels", labels),
+            start=start,
+        )
         kwargs = {
             "extras": extras,
             "options": checked,

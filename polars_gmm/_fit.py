@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from polars_gmm._errors import FitInterrupted, GmmError
+from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._history import history_frame
 from polars_gmm._lib import Fitter, Model
 from polars_gmm._model import GaussianMixture, wrap
+from polars_gmm._progress import progress_bar
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,7 +31,9 @@ Evaluation: TypeAlias = tuple[int, float, float, float]
 class FitReport:
     """One iteration of a fit, as given to ``on_iteration``.
 
-    A report stays what it is while the fit goes on. It pickles and copies.
+    A report stays what it is while the fit goes on. It pickles and copies. Where an accelerated
+    step was refused, its iteration has no report: the numbers may skip, and the iteration after it
+    has the seconds of both.
 
     Attributes
     ----------
@@ -51,8 +54,8 @@ class FitReport:
     >>> seen = []
     >>> df = pg.make_blobs(100, centers=2).drop("label")
     >>> model = df.gmm.fit(k=2, on_iteration=seen.append)
-    >>> [report.iteration for report in seen] == list(range(1, model.n_iter + 1))
-    True
+    >>> seen[0].iteration, seen[-1].iteration == model.n_iter
+    (1, True)
     """
 
     iteration: int
@@ -64,11 +67,12 @@ class FitReport:
     # The course of the fit, which its later iterations append to, and its length at this one.
     _course: list[Evaluation] = field(repr=False, compare=False)
     _length: int = field(repr=False, compare=False)
+    _floor: float = field(repr=False, compare=False)
 
     @property
     def model(self) -> GaussianMixture:
         """The model this iteration evaluated, with its own log-likelihood."""
-        return wrap(self._model, history_frame(self._course[: self._length]))
+        return wrap(self._model, history_frame(self._course[: self._length]), self._floor)
 
     def __reduce__(self) -> tuple[Callable[..., FitReport], tuple[Any, ...]]:
         """Pickle and copy with the model, packed, and the course of the fit up to it."""
@@ -79,13 +83,17 @@ class FitReport:
             self.seconds,
             self.rows_per_second,
         )
-        return _unpickled, (figures, self._model.pack(), self._course[: self._length])
+        course = self._course[: self._length]
+        return _unpickled, (figures, self._model.pack(), course, self._floor)
 
 
 def _unpickled(
-    figures: tuple[int, float, float, float, float], packed: bytes, course: list[Evaluation]
+    figures: tuple[int, float, float, float, float],
+    packed: bytes,
+    course: list[Evaluation],
+    floor: float,
 ) -> FitReport:
-    return FitReport(*figures, Model.unpack(packed), course, len(course))
+    return FitReport(*figures, Model.unpack(packed), course, len(course), floor)
 
 
 OnIteration: TypeAlias = Callable[[FitReport], object]
@@ -115,6 +123,11 @@ def fit_in_memory(
         Called once after every iteration; returning False ends the fit with the model evaluated
         last.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit ended by itself before it met `tol`; attributed to the caller's caller.
+
     Raises
     ------
     FitInterrupted
@@ -123,45 +136,80 @@ def fit_in_memory(
         If the rows cannot be fitted.
     """
     fitter: Fitter | None = None
+    floor = options["covariance_floor"]
+    stopped = False
     try:
         fitter = Fitter(read(), pickle.dumps({"extras": extras, "options": options}))
         if progress or on_iteration is not None:
             with _progress(progress, options["max_iter"]) as show:
-                _iterate(fitter, [watch for watch in (show, on_iteration) if watch is not None])
+                watchers = [watch for watch in (show, on_iteration) if watch is not None]
+                stopped = _iterate(fitter, watchers, floor)
         else:
             fitter.run(None)
     except KeyboardInterrupt as interrupt:
-        raise FitInterrupted(_evaluated(fitter)) from interrupt
-    model = _evaluated(fitter)
+        raise FitInterrupted(_evaluated(fitter, floor)) from interrupt
+    model = _evaluated(fitter, floor)
     if model is None:
         raise GmmError("the fit ended before a model was evaluated")
+    if not stopped and unconverged(model, options):
+        warnings.warn(_shortfall(fitter, options), ConvergenceWarning, stacklevel=3)
     return model
 
 
-def _evaluated(fitter: Fitter | None) -> GaussianMixture | None:
+def unconverged(model: GaussianMixture, options: FitOptions) -> bool:
+    """Tell whether a fit that was to converge has not."""
+    return options["tol"] > 0 and options["max_iter"] > 0 and not model.converged
+
+
+def _shortfall(fitter: Fitter, options: FitOptions) -> str:
+    """Say how far a fit came; the last evaluation may have been refused."""
+    tol, max_iter = options["tol"], options["max_iter"]
+    if fitter.iteration + 1 < max_iter:
+        return (
+            f"the fit ended at iteration {fitter.iteration}, before it converged, because the "
+            f"log-likelihood fell by more than rounding explains: a covariance is nearly singular; "
+            f"raise covariance_floor={options['covariance_floor']:g}, or fit fewer components"
+        )
+    return (
+        f"the fit ended at max_iter={max_iter} before it converged: its last change of the mean "
+        f"log-likelihood is {fitter.change:.2g}, and more than tol={tol:g} is estimated to be "
+        f"left; raise max_iter, or tol to stop sooner, or fit fewer components or a simpler "
+        f"covariance_type"
+    )
+
+
+def _evaluated(fitter: Fitter | None, floor: float) -> GaussianMixture | None:
     if fitter is None:
         return None
     model = fitter.model()
-    return None if model is None else wrap(model, history_frame(fitter.history()))
+    return None if model is None else wrap(model, history_frame(fitter.history()), floor)
 
 
-def _iterate(fitter: Fitter, watchers: Sequence[OnIteration]) -> None:
-    done, reported = False, 0
+def _iterate(fitter: Fitter, watchers: Sequence[OnIteration], floor: float) -> bool:
+    """Run to the end, or until a watcher answers False; tell whether one did."""
+    done, seconds = False, 0.0
     course: list[Evaluation] = []
     while not done:
         began = perf_counter()
         done = fitter.run(1)
-        seconds = perf_counter() - began
+        seconds += perf_counter() - began
+        evaluated = fitter.history()[len(course) :]
+        course.extend(evaluated)
         model = fitter.model()
-        if model is not None and fitter.iteration > reported:
-            reported = fitter.iteration
-            course.extend(fitter.history()[len(course) :])
-            report = _report(fitter, model, course, max(seconds, _SHORTEST))
+        if model is None or not evaluated:
+            continue  # the step was refused: its seconds go to the iteration that follows
+        if fitter.iteration > 0:
+            report = _report(fitter, model, course, max(seconds, _SHORTEST), floor)
             answers = [watch(report) for watch in watchers]
-            done = done or any(answer is False for answer in answers)
+            if any(answer is False for answer in answers):
+                return not done
+        seconds = 0.0
+    return False
 
 
-def _report(fitter: Fitter, model: Model, course: list[Evaluation], seconds: float) -> FitReport:
+def _report(
+    fitter: Fitter, model: Model, course: list[Evaluation], seconds: float, floor: float
+) -> FitReport:
     return FitReport(
         iteration=fitter.iteration,
         log_likelihood=fitter.log_likelihood,
@@ -171,6 +219,7 @@ def _report(fitter: Fitter, model: Model, course: list[Evaluation], seconds: flo
         _model=model,
         _course=course,
         _length=len(course),
+        _floor=floor,
     )
 
 
@@ -179,9 +228,8 @@ def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None
     if not wanted:
         yield None
         return
-    try:
-        bar: Any = import_module("tqdm.auto").tqdm(total=max_iter, desc="EM", unit="iteration")
-    except ImportError:
+    bar = progress_bar(max_iter, desc="EM", unit="iteration")
+    if bar is None:
         yield _print_line
         return
     with bar:
@@ -190,7 +238,7 @@ def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None
             bar.set_postfix(
                 log_likelihood=f"{report.log_likelihood:.8g}", change=f"{report.change:.1e}"
             )
-            bar.update()
+            bar.update(report.iteration - bar.n)
 
         yield advance
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -10,8 +11,24 @@ from polars_gmm._checks import boolean, shown
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, fit_in_memory
-from polars_gmm._options import CovarianceType, Init, Nulls, fit_options, optional_column
+from polars_gmm._options import (
+    Acceleration,
+    CovarianceType,
+    Init,
+    Nulls,
+    StartMethod,
+    fit_options,
+    optional_column,
+)
 from polars_gmm._plugin import call, importable, pack
+from polars_gmm._prior import NormalInverseWishart
+from polars_gmm._search import (
+    Criterion,
+    checked_criterion,
+    covariance_types,
+    numbers_of_components,
+    search_in_memory,
+)
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -36,6 +53,9 @@ class _FrameNamespace:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
+        prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         progress: bool = False,
         on_iteration: OnIteration | None = None,
     ) -> GaussianMixture:
@@ -63,13 +83,13 @@ class _FrameNamespace:
             expression for a column of labels 0 to k - 1 or of responsibilities; or a
             GaussianMixture to start from.
         n_init
-            Number of starts drawn and tried, of which the best goes on; None for 8 of k-means++
-            or k-means, and 1 of "random". See Notes.
+            Number of starts drawn, each run until it stops, of which the best goes on; None for a
+            search of the best start, or one draw of "random". See Notes.
         max_iter
             Largest number of M-steps on all rows; those that find the start do not count.
         tol
-            The fit has converged when an iteration raises the mean log-likelihood by less than
-            this and by less than the iteration before did; 0 runs to `max_iter`.
+            The fit has converged when less than this is estimated to be left of the rise of the
+            mean log-likelihood, from its last iterations (Aitken); 0 runs to `max_iter`.
         covariance_floor
             Smallest eigenvalue a component's covariance may have, in units of the features'
             pooled variances; 0 turns the floor off.
@@ -77,11 +97,20 @@ class _FrameNamespace:
             "raise", or "drop" rows with a null feature.
         seed
             Same seed, same fit.
+        acceleration
+            "quasi-newton" extrapolates the steps of EM and goes back to them where that does not
+            raise the objective; None for plain EM.
+        prior
+            A `NormalInverseWishart` for a maximum a posteriori fit; None for maximum likelihood.
+        labels
+            Name or expression of a column of the components, 0 to k - 1, that rows are known to
+            belong to, null where that is unknown. Such rows keep their component, so components
+            stay in this order; a row's label in `log_likelihood` counts as observed.
         progress
             Show a progress bar, or a line per iteration on stderr where tqdm is not installed.
         on_iteration
-            Called with a `FitReport` once after every iteration; returning False ends the fit
-            with the model evaluated last.
+            Called with a `FitReport` once after every iteration, but those whose accelerated step
+            was refused; returning False ends the fit with the model evaluated last.
 
         Returns
         -------
@@ -97,15 +126,23 @@ class _FrameNamespace:
         FitInterrupted
             On a KeyboardInterrupt, with the last model evaluated as ``.model``.
 
+        Warns
+        -----
+        ConvergenceWarning
+            If the fit ended before it met `tol`.
+
         Notes
         -----
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
 
-        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default the
-        candidates get 10 EM iterations each on it; where `n_init` is given, each runs until it
-        stops, 1000 at most; a single candidate goes on as drawn. With at least 4 times as many
-        rows as the sample has, the chosen one gets up to 100 iterations more on the sample.
+        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
+        candidates (8 for k <= 2, 4 for k > 32) run on it side by side, the worse half leaving
+        after each leg; then components are split and merged as long as the likelihood rises, and
+        one that collapsed on fewer than d + 1 distinct rows is seeded once more. Where `n_init` is
+        given, each candidate runs until it stops, 1000 iterations at most; a single one goes on as
+        drawn. With at least 4 times as many rows as the sample has, the chosen one gets up to 100
+        iterations more on the sample.
         ``n_iter`` and `max_iter` count none of these.
 
         Examples
@@ -128,15 +165,18 @@ class _FrameNamespace:
             covariance_floor=covariance_floor,
             nulls=nulls,
             seed=seed,
+            acceleration=acceleration,
+            prior=prior,
         )
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
         weight = optional_column("weights", weights)
-        given = {"weights": weight, "init": start}
+        label = optional_column("labels", labels)
+        given = {"weights": weight, "labels": label, "init": start}
         besides = {option: column for option, column in given.items() if column is not None}
         rows = select_rows(self._frame.lazy(), features, besides=besides)
-        packed, extras = pack(rows, weight=weight, start=start)
+        packed, extras = pack(rows, weight=weight, label=label, start=start)
         self._check_schema(packed, {"extras": extras, "options": options})
         return fit_in_memory(
             lambda: self._read(packed),
@@ -144,6 +184,146 @@ class _FrameNamespace:
             options=options,
             progress=shows_progress,
             on_iteration=on_iteration,
+        )
+
+    def search(
+        self,
+        *features: FeatureSpec,
+        k: int | Iterable[int] = range(1, 10),
+        covariance_type: CovarianceType | Iterable[CovarianceType] = "full",
+        criterion: Criterion = "bic",
+        weights: str | pl.Expr | None = None,
+        init: StartMethod = "k-means++",
+        n_init: int | None = None,
+        max_iter: int = 1000,
+        tol: float = 1e-6,
+        covariance_floor: float = 1e-6,
+        nulls: Nulls = "raise",
+        seed: int = 0,
+        prior: NormalInverseWishart | None = None,
+        progress: bool = False,
+    ) -> pl.DataFrame:
+        """Fit a mixture for each number of components and covariance structure, best first.
+
+        Every candidate is what ``fit`` gives with these options. The columns are read once for
+        all of them: a lazy frame is collected once, and no other columns than those named here.
+
+        Parameters
+        ----------
+        *features
+            As in ``fit``.
+        k
+            Number of components, or a range or list of them.
+        covariance_type
+            Covariance structure, or a list of them: "full", "tied", "diag", "spherical".
+        criterion
+            "bic", "aic" or "icl": what candidates are ordered by.
+        weights
+            Name or expression of a column of row weights >= 0.
+        init
+            "k-means++", "k-means" or "random": how every candidate starts.
+        n_init
+            As in ``fit``.
+        max_iter
+            Largest number of M-steps on all rows, for each candidate.
+        tol
+            As in ``fit``.
+        covariance_floor
+            As in ``fit``.
+        nulls
+            "raise", or "drop" rows with a null feature.
+        seed
+            Same seed, same table.
+        prior
+            As in ``fit``.
+        progress
+            Show a bar over the candidates, or a line for each on stderr where tqdm is not
+            installed.
+
+        Returns
+        -------
+        polars.DataFrame
+            A row per candidate: ``k`` (UInt32), ``covariance_type`` (String), ``log_likelihood``
+            (Float64), ``n_parameters`` (UInt64), ``bic``, ``aic``, ``icl`` (Float64), ``n_iter``
+            (UInt32), ``converged`` (Boolean), ``at_floor`` (UInt32), the number of components at
+            the covariance floor, and ``model``, the struct that
+            ``GaussianMixture.from_struct`` reads. Lowest criterion first; of equal ones, the one
+            of fewer parameters. A candidate that cannot be fitted (with a floor of 0, one with a
+            singular covariance) has null figures and a null model, and comes last.
+
+        Raises
+        ------
+        GmmError
+            If there is no candidate, an option is unknown or out of range, a column is missing
+            or not numeric, there are fewer rows than the largest k, a feature is null (see
+            `nulls`), NaN or infinite, or a weight is negative, NaN or null.
+        FitInterrupted
+            On a KeyboardInterrupt, with the best candidate so far as ``.model``.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Once, if candidates ended before they met `tol`, or cannot be fitted.
+
+        Notes
+        -----
+        With log-likelihood L, p parameters, n the total weight and E the entropy of the
+        responsibilities: BIC = -2 L + p log n (Schwarz 1978), AIC = -2 L + 2 p (Akaike 1974) and
+        ICL = BIC + 2 E (Biernacki, Celeux & Govaert 2000). Lower is better, as in scikit-learn.
+        R's mclust has the opposite sign, 2 L - p log n, where larger is better; its names for the
+        structures are VVV (full), EEE (tied), VVI (diag) and VII (spherical).
+
+        The likelihood of a mixture grows without bound as a component collapses on rows that lie
+        in a plane or on rounded values; only the floor stops it, and the criteria of such a
+        candidate mean little. It may come first: ``filter(pl.col("at_floor") == 0)`` leaves such
+        candidates out.
+
+        Examples
+        --------
+        >>> import polars_gmm as pg
+        >>> df = pg.make_blobs(400, centers=[[0, 0], [9, 0], [0, 9]], seed=1)
+        >>> table = df.gmm.search("x0", "x1", k=range(1, 5), covariance_type=["full", "tied"])
+        >>> table.select("k", "covariance_type").row(0), table.height
+        ((3, 'tied'), 8)
+        >>> best = pg.GaussianMixture.from_struct(table["model"].head(1))
+        >>> best.k
+        3
+        """
+        if not isinstance(init, str):
+            raise GmmError(
+                f"init must be the name of a method in a search, as a given start has one number "
+                f"of components; got {shown(init)}"
+            )
+        counts, structures = numbers_of_components(k), covariance_types(covariance_type)
+        candidates = [
+            fit_options(
+                count,
+                covariance_type=structure,
+                init=init,
+                n_init=n_init,
+                max_iter=max_iter,
+                tol=tol,
+                covariance_floor=covariance_floor,
+                nulls=nulls,
+                seed=seed,
+                prior=prior,
+            )[0]
+            for count in counts
+            for structure in structures
+        ]
+        order = checked_criterion(criterion)
+        shows_progress = boolean("progress", progress)
+        weight = optional_column("weights", weights)
+        besides = {} if weight is None else {"weights": weight}
+        rows = select_rows(self._frame.lazy(), features, besides=besides)
+        packed, extras = pack(rows, weight=weight)
+        self._check_schema(packed, {"extras": extras, "options": candidates[0]})
+        return search_in_memory(
+            lambda: self._read(packed),
+            extras=extras,
+            candidates=candidates,
+            criterion=order,
+            progress=shows_progress,
         )
 
     def _read(self, packed: pl.Expr) -> pl.Series:

@@ -42,7 +42,22 @@ def from_columns(columns: Any) -> pl.DataFrame:
     expected = f"the history in a model's JSON must be lists named {_SCHEMA.names()}"
     if not isinstance(columns, dict) or columns.keys() != _SCHEMA.keys():
         raise GmmError(f"{expected}; got {shown(columns)}")
+    if not all(isinstance(column, list) for column in columns.values()):
+        raise GmmError(f"{expected}; got {shown(columns)}")
     try:
-        return pl.DataFrame(columns, schema=_SCHEMA)
+        history = pl.DataFrame(columns, schema=_SCHEMA)
+        _check(history)
+        return history
     except (TypeError, ValueError, OverflowError, pl.exceptions.PolarsError) as error:
         raise GmmError(f"{expected}: {error}") from error
+
+
+def _check(history: pl.DataFrame) -> None:
+    """Refuse what no fit writes: only the change of the start is unknown, iterations go up."""
+    iteration = history["iteration"].cast(pl.Int64)
+    if any(history[name].has_nulls() for name in ("iteration", "log_likelihood", "seconds")):
+        raise ValueError("only change may be null")
+    if not all(history[name].drop_nulls().is_finite().all() for name in history.columns[1:]):
+        raise ValueError("every figure must be finite")
+    if not (iteration.diff().drop_nulls() > 0).all():
+        raise ValueError("iteration must go up")

@@ -2,13 +2,14 @@ from typing import final
 
 import polars as pl
 
-__all__ = ["Fitter", "GmmError", "Model", "__version__", "check_options"]
+__all__ = ["Fitter", "GmmError", "Model", "__version__", "check_options", "check_rows"]
 
 __version__: str
 
 class GmmError(ValueError): ...
 
 def check_options(options: bytes) -> None: ...
+def check_rows(series: pl.Series, kwargs: bytes) -> None: ...
 
 @final
 class Model:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 import numpy as np
 import polars as pl
 
-from polars_gmm import _history, _scoring, _sklearn
-from polars_gmm._checks import float_array, integer, names, shown, text
+from polars_gmm import _diagnostics, _history, _scoring, _sklearn
+from polars_gmm._checks import float_array, integer, names, real, shown, text
 from polars_gmm._errors import GmmError, abbreviated, frame_errors
 from polars_gmm._features import frame_of, rows_of
 from polars_gmm._lib import Model
@@ -94,13 +94,14 @@ class GaussianMixture:
     [[-1.0], [1.0]]
     """
 
-    __slots__ = ("_history", "_model", "covariances", "means", "weights")
+    __slots__ = ("_floor", "_history", "_model", "covariances", "means", "weights")
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
     covariances: NDArray[np.float64]
     _model: Model
     _history: pl.DataFrame | None
+    _floor: float | None
 
     def __init__(
         self,
@@ -118,7 +119,7 @@ class GaussianMixture:
             _flat("means", means),
             _flat("covariances", covariances),
         )
-        _fill(self, model, None)
+        _fill(self, model, None, None)
 
     @property
     def features(self) -> list[str]:
@@ -184,12 +185,38 @@ class GaussianMixture:
 
     @property
     def history(self) -> pl.DataFrame | None:
-        """The course of the fit, a row per model evaluated, from the start (iteration 0) on.
+        """The course of the fit, a row per model accepted, from the start (iteration 0) on.
 
         Columns ``iteration`` (UInt32), ``log_likelihood``, ``change`` of the mean log-likelihood
-        and ``seconds`` (Float64). None unless fitted by ``df.gmm.fit`` or ``lf.gmm.fit``.
+        and ``seconds`` (Float64). A number is missing from ``iteration`` where an accelerated step
+        was refused: the iteration after it took its place, and its seconds are counted there.
+        None unless fitted by ``df.gmm.fit`` or ``lf.gmm.fit``; kept by JSON and pickle.
         """
         return None if self._history is None else self._history.clone()
+
+    @property
+    def diagnostics(self) -> pl.DataFrame:
+        """What to know of the components before they are trusted, a row for each.
+
+        ``component`` (UInt32) and ``weight``; ``effective_rows``, weight times `n_rows`;
+        ``smallest_eigenvalue`` and ``largest_eigenvalue`` of D^-1/2 Sigma D^-1/2, where D holds
+        the variances of the features under the whole mixture, the units of ``covariance_floor``;
+        ``at_floor`` (Boolean), whether the smallest is at most 1 % above the floor of the fit;
+        ``nearest`` (UInt32), the component it overlaps most, and their ``overlap``, the
+        Bhattacharyya coefficient of the two densities: 0 for components far apart, 1 for equal
+        ones.
+
+        ``effective_rows`` and ``at_floor`` are null where rows or floor are not known: the floor
+        is known for models of ``df.gmm.fit`` and ``lf.gmm.fit``, and kept by JSON and pickle.
+        ``nearest`` and ``overlap`` are null for a component of weight zero, which is no other's
+        neighbour, and where there is no other. A constant feature has for its unit its square,
+        or 1 where it is zero, as in the fit. A component at the floor, or on fewer effective rows
+        than d + 1, describes a few rows rather than a cluster.
+
+        Bhattacharyya (1943), *Bulletin of the Calcutta Mathematical Society* 35, 99-109;
+        Fukunaga (1990), *Introduction to Statistical Pattern Recognition*, section 3.4.
+        """
+        return _diagnostics.diagnostics(self, self._floor)
 
     @property
     def aic(self) -> float | None:
@@ -455,7 +482,7 @@ class GaussianMixture:
         Returns
         -------
         GaussianMixture
-            The model, without `history`.
+            The model, without `history` and floor.
 
         Raises
         ------
@@ -517,7 +544,7 @@ class GaussianMixture:
         return wrap(Model.unpack(_bytes(data)))
 
     def to_json(self) -> str:
-        """Give the model, with its history, as versioned JSON that round-trips bit for bit.
+        """Give the model, its history and its floor as versioned JSON that round-trips to the bit.
 
         Returns
         -------
@@ -531,10 +558,14 @@ class GaussianMixture:
         >>> pg.GaussianMixture.from_json(model.to_json()) == model
         True
         """
-        if self._history is None:
+        fit: dict[str, Any] = {}
+        if self._history is not None:
+            fit["history"] = _history.to_columns(self._history)
+        if self._floor is not None:
+            fit["covariance_floor"] = self._floor
+        if not fit:
             return self._model.to_json()
-        history = _history.to_columns(self._history)
-        return json.dumps({**json.loads(self._model.to_json()), "history": history})
+        return json.dumps({**json.loads(self._model.to_json()), **fit})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> GaussianMixture:
@@ -562,9 +593,11 @@ class GaussianMixture:
         >>> pg.GaussianMixture.from_json(model.to_json()).means.tolist()
         [[0.1]]
         """
-        model, history = _parsed(text)
+        model, history, floor = _parsed(text)
         return wrap(
-            Model.from_json(model), None if history is None else _history.from_columns(history)
+            Model.from_json(model),
+            None if history is None else _history.from_columns(history),
+            None if floor is None else _checked_floor(floor),
         )
 
     def write_json(self, path: str | PathLike[str]) -> None:
@@ -704,17 +737,27 @@ class GaussianMixture:
         return self.to_frame()._repr_html_()
 
 
-def wrap(model: Model, history: pl.DataFrame | None = None) -> GaussianMixture:
-    """Give a compiled model its Python face."""
+def wrap(
+    model: Model, history: pl.DataFrame | None = None, floor: float | None = None
+) -> GaussianMixture:
+    """Give a compiled model its Python face, with what is known of the fit that made it."""
     mixture = object.__new__(GaussianMixture)
-    _fill(mixture, model, history)
+    _fill(mixture, model, history, floor)
     return mixture
 
 
-def _fill(mixture: GaussianMixture, model: Model, history: pl.DataFrame | None) -> None:
+def null_model() -> pl.Series:
+    """Give the model struct of what cannot be fitted."""
+    return pl.Series("model", [None], dtype=_DTYPE)
+
+
+def _fill(
+    mixture: GaussianMixture, model: Model, history: pl.DataFrame | None, floor: float | None
+) -> None:
     k, d = model.k, model.d
     object.__setattr__(mixture, "_model", model)
     object.__setattr__(mixture, "_history", history)
+    object.__setattr__(mixture, "_floor", floor)
     object.__setattr__(mixture, "weights", _frozen(model.weights, (k,)))
     object.__setattr__(mixture, "means", _frozen(model.means, (k, d)))
     object.__setattr__(mixture, "covariances", _frozen(model.covariances, (k, d, d)))
@@ -737,17 +780,26 @@ def _bytes(data: Any) -> bytes:
     return data
 
 
-def _parsed(text: str | bytes) -> tuple[str, Any]:
-    """Split JSON into that of the model alone and its history, if it has one."""
+def _parsed(text: str | bytes) -> tuple[str, Any, Any]:
+    """Split JSON into that of the model alone, and the history and floor of its fit, if known."""
     try:
         string = text if isinstance(text, str) else bytes(memoryview(text)).decode()
         content: Any = json.loads(string)
-        if not isinstance(content, dict) or "history" not in content:
-            return string, None
-        history = content.pop("history")
-        return json.dumps(content), history
+        if not isinstance(content, dict) or not content.keys() & {"history", "covariance_floor"}:
+            return string, None, None
+        history, floor = (content.pop(key, None) for key in ("history", "covariance_floor"))
+        return json.dumps(content), history, floor
     except (TypeError, ValueError, RecursionError) as error:
         raise GmmError(f"expected the JSON of a model, but it does not parse: {error}") from error
+
+
+def _checked_floor(value: Any) -> float:
+    floor = real("the covariance_floor in a model's JSON", value)
+    if not 0 <= floor < 1:
+        raise GmmError(
+            f"the covariance_floor in a model's JSON must be at least 0 and below 1; got {floor}"
+        )
+    return floor
 
 
 def _struct_series(value: Any) -> pl.Series:

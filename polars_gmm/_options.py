@@ -12,10 +12,12 @@ from polars_gmm._checks import integer, real, shown, text
 from polars_gmm._errors import GmmError
 from polars_gmm._features import named
 from polars_gmm._model import GaussianMixture
+from polars_gmm._prior import NormalInverseWishart, PriorOptions, prior_options
 
 CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
 StartMethod: TypeAlias = Literal["k-means++", "k-means", "random"]
 Init: TypeAlias = StartMethod | pl.Expr | GaussianMixture
+Acceleration: TypeAlias = Literal["quasi-newton"]
 Nulls: TypeAlias = Literal["raise", "drop"]
 OnFailure: TypeAlias = Literal["raise", "null"]
 ModelLike: TypeAlias = GaussianMixture | pl.Expr | str
@@ -34,6 +36,8 @@ class FitOptions(TypedDict):
     covariance_floor: float
     nulls: str
     seed: int
+    acceleration: str | None
+    prior: PriorOptions | None
 
 
 class MStepOptions(TypedDict):
@@ -54,6 +58,8 @@ def fit_options(
     covariance_floor: float = 1e-6,
     nulls: Nulls = "raise",
     seed: int = 0,
+    acceleration: Acceleration | None = "quasi-newton",
+    prior: NormalInverseWishart | None = None,
 ) -> tuple[FitOptions, pl.Expr | None]:
     """Check the options of a fit.
 
@@ -79,6 +85,8 @@ def fit_options(
         covariance_floor=real("covariance_floor", covariance_floor),
         nulls=text("nulls", nulls),
         seed=integer("seed", seed),
+        acceleration=None if acceleration is None else text("acceleration", acceleration),
+        prior=prior_options(prior),
     )
     _lib.check_options(pickle.dumps(options))
     return options, column

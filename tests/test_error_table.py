@@ -206,7 +206,13 @@ def test_null_rows_may_be_dropped_from_fits() -> None:
 
 @pytest.mark.parametrize("start", ["z", "r"])
 def test_dropped_rows_need_no_start_and_may_have_one(start: str) -> None:
-    options: dict[str, Any] = {"k": 3, "nulls": "drop", "init": pl.col(start), "max_iter": 5}
+    options: dict[str, Any] = {
+        "k": 3,
+        "nulls": "drop",
+        "init": pl.col(start),
+        "max_iter": 5,
+        "tol": 0,
+    }
     without = spoiled(y=None).drop_nulls("y").gmm.fit("x", "y", **options)
     for df in (spoiled(y=None), spoiled(y=None, **{start: None})):
         model = df.gmm.fit("x", "y", **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -232,7 +232,8 @@ def test_fixed_iterations_follow_the_oracle() -> None:
     rng = np.random.default_rng(8)
     start = oracle.random_model(rng, 3, 2, "full")
     rows, _ = oracle.draw(rng, oracle.random_model(rng, 3, 2, "full"), 400)
-    model = frame(rows).gmm.fit(k=3, init=as_model(start), covariance_floor=0, tol=0, max_iter=7)
+    options: dict[str, Any] = {"covariance_floor": 0, "tol": 0, "max_iter": 7, "acceleration": None}
+    model = frame(rows).gmm.fit(k=3, init=as_model(start), **options)
     oracle.assert_same_parameters(parameters_of(model), oracle.em(rows, start, "full", 7))
     assert model.n_iter == 7
     assert not model.converged

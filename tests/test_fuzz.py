@@ -306,7 +306,7 @@ def test_packed_models(values: list[bytes | None], engine: str) -> None:
 
 
 def documents() -> list[dict[str, Any]]:
-    fitted = rows(30).with_columns(x=pl.col("x").sin()).gmm.fit(k=2, max_iter=3)
+    fitted = rows(30).with_columns(x=pl.col("x").sin()).gmm.fit(k=2, max_iter=3, tol=0)
     return [json.loads(model.to_json()) for model in [*MODELS, fitted]]
 
 
@@ -371,6 +371,7 @@ def test_fits_of_hostile_numbers(data: st.DataObject) -> None:
         "covariance_floor": data.draw(st.sampled_from([1e-6, 1e-6, 0.0])),
         "init": data.draw(st.sampled_from(["k-means++", "k-means", "random"])),
         "max_iter": 5,
+        "tol": 0,
     }
     if weights is not None:
         df = df.with_columns(w=pl.Series(weights, dtype=pl.Float64))

@@ -223,6 +223,7 @@ def test_rescaled_and_shifted_features(
 # 4. The objective never falls, and what is reported belongs to the model returned.
 
 
+@pytest.mark.filterwarnings("ignore:the fit ended at max_iter:polars_gmm.ConvergenceWarning")
 @given(
     structures,
     seeds,
@@ -256,7 +257,7 @@ def test_the_likelihood_never_falls_and_is_that_of_the_model(
     assert abs(model.log_likelihood - recomputed) <= 1e-12 * size
     assert history["log_likelihood"][-1] == model.log_likelihood
     assert history["iteration"][-1] == model.n_iter
-    assert (history["iteration"].diff().drop_nulls() == 1).all()
+    assert (history["iteration"].cast(pl.Int64).diff().drop_nulls() >= 1).all()
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
@@ -340,7 +341,7 @@ rows = np.random.default_rng(0).normal(size=(n, 2))
 df = pl.DataFrame(rows, schema=["x0", "x1"])
 xy = pl.struct("x0", "x1")
 df.head(1_000).gmm.fit(k=3)
-start = df.head(1_000).gmm.fit(k=k, max_iter=1)
+start = df.head(1_000).gmm.fit(k=k, max_iter=1, tol=0)
 unit = 1 if sys.platform == "darwin" else 1024
 
 def peak():

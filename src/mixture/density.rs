@@ -15,7 +15,7 @@ use pulp::{Simd, WithSimd};
 use super::error::{Error, Result};
 use super::linalg::{precision_factor, triangle};
 use super::model::Model;
-use super::rows::Block;
+use super::rows::{Block, LOWEST};
 use super::simd::{dispatch, exp};
 
 /// A model factorised for evaluation: a constant, a mean and a factor for each component.
@@ -44,8 +44,6 @@ enum Form {
     Diagonal,
 }
 
-/// Log-densities are kept above this, so that differences between them are never `∞ − ∞`.
-const LOWEST: f64 = -1e307;
 /// What a component has where all others are nearer, though all are beyond [`LOWEST`].
 const FARTHER: f64 = -f64::MAX;
 
@@ -81,11 +79,18 @@ impl Density {
         &self.means
     }
 
-    /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero.
+    /// `½ ln det Σ_c`.
+    pub fn half_log_det(&self, c: usize) -> f64 {
+        -self.factors.log_det[c % self.factors.log_det.len()]
+    }
+
+    /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero
+    /// and for those that a row is known not to belong to.
     pub fn log_joint(&self, block: &mut Block) {
         if dispatch(LogJoint { density: self, block }) {
             self.judge_far_rows(block);
         }
+        block.keep_labels();
     }
 
     /// Rows so far from all components that no log joint density is above [`LOWEST`] go to the nearest one.

@@ -5,15 +5,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::covariance::{CovarianceType, Floor};
+use super::acceleration::Acceleration;
+use super::covariance::CovarianceType;
 use super::error::{Error, Result};
 use super::model::{Model, Training};
 use super::pass::Pass;
+use super::prior::PriorOptions;
+use super::regularisation::Regularisation;
 use super::rows::Rows;
 use super::statistics::Statistics;
 
 /// Options of the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// The structure of the models after the start.
     pub covariance_type: CovarianceType,
@@ -23,6 +26,10 @@ pub struct Options {
     pub tol: f64,
     /// Smallest eigenvalue of a covariance, in units of the features' variances.
     pub covariance_floor: f64,
+    /// Whether steps are extrapolated.
+    pub accelerate: bool,
+    /// A prior of means and covariances.
+    pub prior: Option<PriorOptions>,
 }
 
 impl Options {
@@ -54,7 +61,7 @@ pub struct Record {
     pub iteration: u32,
     /// Log-likelihood of the model of that iteration.
     pub log_likelihood: f64,
-    /// Rise of the mean log-likelihood; none for the start.
+    /// Rise of the mean objective, the log-likelihood if there is no prior; none for the start.
     pub change: Option<f64>,
 }
 
@@ -76,16 +83,26 @@ pub struct Em {
     canonical: bool,
     iteration: u32,
     asked: Model,
+    /// The EM step to fall back to, where the asked model is an extrapolation.
+    plain: Option<Model>,
     accepted: Option<Model>,
     history: Vec<Record>,
     outcome: Option<Outcome>,
-    floor: Option<Floor>,
+    bounds: Option<Regularisation>,
+    /// Objective of the accepted model.
+    objective: Option<f64>,
+    path: Acceleration,
 }
 
-/// A change of the mean log-likelihood up to this, relative, is rounding.
+/// A fall of the mean objective up to this for each feature is rounding. The measure is the number of features and not
+/// the objective itself, which depends on their units.
 const ROUNDING: f64 = 1e-12;
-/// A fall beyond this, relative, is not.
+/// A fall beyond this is not.
 const FALL: f64 = 1e-9;
+/// A rise up to this says that nothing moves any more,
+const STILL: f64 = 1e-14;
+/// and so do rises over this many iterations that together are less than this share of `tol`.
+const LULL: (usize, f64) = (10, 1e-3);
 
 impl Em {
     /// A loop that begins at `start`. With `canonical`, components come out in lexicographic order of their means;
@@ -96,10 +113,13 @@ impl Em {
             canonical,
             iteration: 0,
             asked: start,
+            plain: None,
             accepted: None,
             history: Vec::new(),
             outcome: None,
-            floor: None,
+            bounds: None,
+            objective: None,
+            path: Acceleration::default(),
         }
     }
 
@@ -117,26 +137,63 @@ impl Em {
             return Ok(true);
         }
         let value = statistics.log_likelihood;
+        let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
+        let objective = value + bounds.penalty(&self.asked);
+        let change = self.objective.map(|before| (objective - before) / statistics.total_weight);
+        let scale = statistics.d() as f64;
+        if let Some(plain) = self.plain.take() {
+            let risen = change.is_none_or(|rise| rise >= -scale * ROUNDING);
+            if !risen {
+                self.refuse(plain);
+                return Ok(self.outcome.is_some());
+            }
+            self.path.accepted(change.unwrap_or(0.0));
+        }
         if !value.is_finite() {
             return Err(Error::LikelihoodNotFinite { iteration: self.iteration, value });
         }
-        let change = self.log_likelihood().map(|before| (value - before) / statistics.total_weight);
         // A start may lie outside the structure and floor asked for: climbing begins at the first M-step.
-        let climbed = change.filter(|_| self.iteration > 1);
-        let (accepted, outcome) = self.judge(climbed, value / statistics.total_weight);
-        self.outcome = outcome;
-        if accepted {
-            self.accepted = Some(self.evaluated(statistics));
-            self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
+        let rise = change.filter(|_| self.iteration > 1);
+        if let Some(outcome) = self.fallen(rise, scale) {
+            self.outcome = Some(outcome);
+            return Ok(true);
         }
+        self.accepted = Some(self.evaluated(statistics));
+        self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
+        self.objective = Some(objective);
+        let (features, kind) = (self.asked.features(), self.options.covariance_type);
+        let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
+        let next = Model::maximize_within(features, kind, statistics, bounds, Some(&self.asked))?;
+        self.path.observe(&self.asked, &next);
+        self.outcome = self.risen(rise, scale);
         if self.outcome.is_none() {
-            let covariance_floor = self.options.covariance_floor;
-            let floor = self.floor.get_or_insert_with(|| Floor::new(statistics, covariance_floor));
-            let (features, kind) = (self.asked.features(), self.options.covariance_type);
-            self.asked = Model::maximize_above(features, kind, statistics, floor, Some(&self.asked))?;
-            self.iteration += 1;
+            self.advance(next);
         }
         Ok(self.outcome.is_some())
+    }
+
+    /// Goes back from a refused extrapolation to the EM step.
+    fn refuse(&mut self, plain: Model) {
+        self.path.refused();
+        self.asked = plain;
+        if self.iteration >= self.options.max_iter {
+            self.outcome = Some(Outcome::MaxIter);
+        } else {
+            self.iteration += 1;
+        }
+    }
+
+    /// Asks for the EM step, or for an extrapolation of it.
+    fn advance(&mut self, next: Model) {
+        self.iteration += 1;
+        let proposed = match &self.bounds {
+            Some(bounds) if self.options.accelerate => self.path.propose(&bounds.floor),
+            _ => None,
+        };
+        match proposed {
+            Some(model) => (self.asked, self.plain) = (model, Some(next)),
+            None => self.asked = next,
+        }
     }
 
     /// Evaluates and maximises over rows in memory until done or for a number of evaluations.
@@ -168,6 +225,11 @@ impl Em {
         self.accepted.as_ref().and_then(|m| m.training.log_likelihood)
     }
 
+    /// What the loop raises: that log-likelihood, and the log-density of the prior.
+    pub fn objective(&self) -> Option<f64> {
+        self.objective
+    }
+
     /// M-steps taken since the start.
     pub fn iteration(&self) -> u32 {
         self.history.last().map_or(0, |r| r.iteration)
@@ -190,32 +252,39 @@ impl Em {
         model
     }
 
-    /// Whether the model evaluated is accepted, and whether the loop ends.
-    ///
-    /// It has converged when the mean log-likelihood rises by less than `tol`, and by less than it did the iteration
-    /// before: near a saddle small rises grow. A fall is rounding up to [`ROUNDING`], and may be rounding magnified by
-    /// covariances near the floor up to [`FALL`]; then the model before is the better one and the loop is done.
-    fn judge(&self, change: Option<f64>, mean: f64) -> (bool, Option<Outcome>) {
-        let rise = change.unwrap_or(f64::INFINITY);
-        let scale = mean.abs().max(1.0);
+    /// How the loop ends where the objective fell. A fall is rounding up to [`ROUNDING`], and may be rounding
+    /// magnified by covariances near the floor up to [`FALL`]; then the model before is the better one.
+    fn fallen(&self, rise: Option<f64>, scale: f64) -> Option<Outcome> {
+        let rise = rise?;
         let tol = self.options.tol;
-        let accepted = rise >= -scale * if tol > 0.0 { ROUNDING } else { FALL };
-        let slower = rise <= scale * ROUNDING || self.rise_before().is_some_and(|before| rise < before);
-        let outcome = if rise < -tol.max(scale * FALL) {
+        if rise < -tol.max(scale * FALL) {
             Some(Outcome::Stalled)
-        } else if rise.max(0.0) < tol && slower {
+        } else if tol > 0.0 && rise < -scale * ROUNDING {
+            Some(Outcome::Converged)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the last iterations together rose by next to nothing.
+    fn lull(&self) -> bool {
+        let (iterations, share) = LULL;
+        let last = self.history.iter().rev().take(iterations);
+        last.len() == iterations && last.map_while(|r| r.change).sum::<f64>() < share * self.options.tol
+    }
+
+    /// How the loop ends where the objective rose: when what is left to rise is estimated to be less than `tol`.
+    fn risen(&mut self, rise: Option<f64>, scale: f64) -> Option<Outcome> {
+        let tol = self.options.tol;
+        let within = tol > 0.0 && self.path.is_within(tol);
+        let still = rise.is_some_and(|rise| rise <= scale * STILL) || self.lull();
+        if tol > 0.0 && self.iteration > 0 && (within || still) {
             Some(Outcome::Converged)
         } else if self.iteration >= self.options.max_iter {
             Some(Outcome::MaxIter)
         } else {
             None
-        };
-        (accepted, outcome)
-    }
-
-    /// The rise at the iteration before.
-    fn rise_before(&self) -> Option<f64> {
-        self.history.last().and_then(|r| r.change)
+        }
     }
 }
 

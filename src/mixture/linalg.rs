@@ -99,7 +99,7 @@ fn cholesky_small(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinit
 }
 
 /// `L⁻¹ diag(1/scale)`, packed, by forward substitution column by column.
-fn inverse_lower(l: &[f64], scale: &[f64], d: usize) -> Vec<f64> {
+pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize) -> Vec<f64> {
     let mut inverse = vec![0.0; triangle(d)];
     for j in 0..d {
         for i in j..d {
@@ -140,6 +140,42 @@ pub fn clip_eigenvalues(matrix: &mut [f64], d: usize, floor: f64) {
         }
     }
 }
+
+/// `aᵀb`.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+/// Eigenvalues and eigenvectors of a symmetric matrix in the metric of another: `A w = h B w`, `wᵀ B w = 1`, over the
+/// directions in which `B` is not negligible.
+pub fn generalised_eigen(a: &[f64], b: &[f64], m: usize) -> Option<Vec<(f64, Vec<f64>)>> {
+    let scale: Vec<f64> = (0..m).map(|i| b[i * m + i].sqrt()).collect();
+    let scaled = |x: &[f64]| (0..m * m).map(|e| x[e] / scale[e / m] / scale[e % m]).collect::<Vec<f64>>();
+    let (a, b) = (scaled(a), scaled(b));
+    if m == 0 || a.iter().chain(&b).any(|x| !x.is_finite()) {
+        return None;
+    }
+    let eigen = MatRef::from_row_major_slice(&b, m, m).self_adjoint_eigen(Side::Lower).ok()?;
+    let (values, vectors) = (eigen.S().column_vector(), eigen.U());
+    let kept: Vec<usize> = (0..m).filter(|i| values[*i] > NEGLIGIBLE * values[m - 1]).collect();
+    let r = kept.len();
+    let basis = |i: usize, t: usize| vectors[(i, kept[t])] / values[kept[t]].sqrt();
+    let entry = |s: usize, t: usize| {
+        let row = |i: usize| (0..m).map(|j| a[i * m + j] * basis(j, t)).sum::<f64>();
+        (0..m).map(|i| basis(i, s) * row(i)).sum::<f64>()
+    };
+    let reduced: Vec<f64> = (0..r * r).map(|e| entry(e / r, e % r)).collect();
+    let eigen = MatRef::from_row_major_slice(&reduced, r, r).self_adjoint_eigen(Side::Lower).ok()?;
+    let (values, vectors) = (eigen.S().column_vector(), eigen.U());
+    let vector = |t: usize| {
+        let entry = |i: usize| (0..r).map(|s| basis(i, s) * vectors[(s, t)]).sum::<f64>() / scale[i];
+        (0..m).map(entry).collect()
+    };
+    Some((0..r).map(|t| (values[t], vector(t))).collect())
+}
+
+/// Eigenvalues of a Gram matrix of unit vectors below this, relative to the largest, are rounding.
+const NEGLIGIBLE: f64 = 1e-8;
 
 #[cfg(test)]
 mod tests {

@@ -25,12 +25,18 @@
 //! | [`covariance`] | the covariance structures, the only match on their kind |
 //! | [`model`] | a validated mixture, and the M-step that makes one |
 //! | [`codec`] | a model as versioned bytes and JSON |
+//! | [`prior`] | a conjugate prior of means and covariances |
+//! | [`regularisation`] | floor and prior, taken once by a fit |
+//! | [`coordinates`] | mixtures as points of a flat space |
+//! | [`acceleration`] | quasi-Newton steps, and the estimated limit |
 //! | [`linalg`] | Cholesky factors and eigenvalues |
 //! | [`start`] | where EM begins |
 //! | [`fit`] | the EM loop: ask for a model to evaluate, tell it the statistics |
 //! | [`error`] | every failure, as a sentence |
 
+pub mod acceleration;
 pub mod codec;
+pub mod coordinates;
 pub mod covariance;
 pub mod density;
 pub mod error;
@@ -38,6 +44,8 @@ pub mod fit;
 pub mod linalg;
 pub mod model;
 pub mod pass;
+pub mod prior;
+pub mod regularisation;
 pub mod rows;
 pub mod simd;
 pub mod start;

@@ -7,6 +7,7 @@ use super::covariance::{CovarianceType, Floor};
 use super::density::Density;
 use super::error::{Error, Result};
 use super::linalg::asymmetry;
+use super::regularisation::Regularisation;
 use super::statistics::Statistics;
 
 /// A Gaussian mixture and what its fit says of it.
@@ -78,31 +79,34 @@ impl Model {
         previous: Option<&Model>,
     ) -> Result<Self> {
         let floor = Floor::new(statistics, covariance_floor);
-        Self::maximize_above(features, covariance_type, statistics, &floor, previous)
+        let bounds = Regularisation { floor, prior: None };
+        Self::maximize_within(features, covariance_type, statistics, &bounds, previous)
     }
 
-    /// The M-step under a given floor. A component of weight zero keeps the mean of `previous`, or takes the mean of
+    /// The M-step under a given floor and prior. Without a prior, a component of weight zero keeps the mean of `previous`, or takes the mean of
     /// all rows, and has the pooled covariance.
     ///
     /// # Errors
     /// As [`Model::maximize`].
-    pub fn maximize_above(
+    pub fn maximize_within(
         features: &[String],
         covariance_type: CovarianceType,
         statistics: &Statistics,
-        floor: &Floor,
+        bounds: &Regularisation,
         previous: Option<&Model>,
     ) -> Result<Self> {
         let total: f64 = statistics.weight().iter().sum();
         if total.is_nan() || total <= 0.0 {
             return Err(Error::NoWeight { total_weight: total });
         }
+        let posterior = bounds.prior.as_ref().map(|prior| prior.posterior(covariance_type, statistics));
+        let moments = posterior.as_ref().unwrap_or(statistics);
         let model = Self {
             features: features.to_vec(),
             covariance_type,
             weights: statistics.weight().iter().map(|w| w / total).collect(),
-            means: means(statistics, previous),
-            covariances: covariance_type.maximize(statistics, floor)?,
+            means: means(moments, previous),
+            covariances: covariance_type.maximize(moments, &bounds.floor)?,
             training: Training {
                 n_rows: Some(statistics.n_rows),
                 total_weight: Some(statistics.total_weight),

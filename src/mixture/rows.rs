@@ -4,6 +4,9 @@
 /// Rows are padded to a multiple of this: four vectors of the widest instruction set.
 pub const PAD: usize = 32;
 
+/// Log-densities are kept above this, so that differences between them are never `∞ − ∞`.
+pub(super) const LOWEST: f64 = -1e307;
+
 /// Why a row of a block takes no part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowState {
@@ -51,6 +54,8 @@ pub struct Block {
     features: Vec<f64>,
     weight: Vec<f64>,
     state: Vec<RowState>,
+    /// The components of rows that are known to belong to one; empty where none is.
+    label: Vec<Option<u32>>,
     pub(super) responsibilities: Vec<f64>,
     pub(super) log_density: Vec<f64>,
     pub(super) entropy: Vec<f64>,
@@ -69,6 +74,7 @@ impl Block {
         refill(&mut self.responsibilities, k * self.stride, 0.0);
         refill(&mut self.log_density, self.stride, 0.0);
         refill(&mut self.entropy, self.stride, 0.0);
+        self.label.clear();
         self.state.clear();
         self.state.resize(len, RowState::Valid);
     }
@@ -144,6 +150,27 @@ impl Block {
     /// Marks row `i` as null.
     pub fn mark_null(&mut self, i: usize) {
         self.state[i] = RowState::Null;
+    }
+
+    /// Says which components the rows belong to, as far as that is known; to be called by [`Rows::read`].
+    pub fn set_labels(&mut self, labels: &[Option<u32>]) {
+        self.label.clear();
+        self.label.extend_from_slice(labels);
+    }
+
+    /// The component row `i` is known to belong to.
+    pub fn label(&self, i: usize) -> Option<u32> {
+        self.label.get(i).copied().flatten()
+    }
+
+    /// Takes rows of known component out of all others, where the components hold log joint densities.
+    pub(super) fn keep_labels(&mut self) {
+        for (i, known) in self.label.iter().enumerate() {
+            let Some(known) = known else { continue };
+            for (c, lane) in self.responsibilities.chunks_exact_mut(self.stride.max(1)).enumerate() {
+                lane[i] = if c == *known as usize { lane[i].max(LOWEST) } else { f64::NEG_INFINITY };
+            }
+        }
     }
 
     /// Component `c` of the rows: log joint density, or responsibility, as the last step left it.
@@ -236,6 +263,31 @@ impl Rows for Sample {
             block.feature_mut(j).copy_from_slice(&column[rows.clone()]);
         }
         block.weight_mut().copy_from_slice(&self.weight[rows]);
+    }
+}
+
+/// Rows some of which are known to belong to a component.
+pub struct Labelled<'a> {
+    /// The rows.
+    pub rows: &'a dyn Rows,
+    /// The component of each row, where it is known; empty where none is.
+    pub label: &'a [Option<u32>],
+}
+
+impl Rows for Labelled<'_> {
+    fn n_rows(&self) -> usize {
+        self.rows.n_rows()
+    }
+
+    fn d(&self) -> usize {
+        self.rows.d()
+    }
+
+    fn read(&self, start: usize, block: &mut Block) {
+        self.rows.read(start, block);
+        if let Some(labels) = self.label.get(start..start + block.len()) {
+            block.set_labels(labels);
+        }
     }
 }
 

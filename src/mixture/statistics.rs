@@ -140,6 +140,36 @@ impl Statistics {
         statistics
     }
 
+    /// The same with weight, mean and scatter of each component changed.
+    #[must_use]
+    pub fn with_each(mut self, mut change: impl FnMut(usize, &mut f64, &mut [f64], &mut [f64])) -> Self {
+        let (d, width) = (self.d, self.form.len(self.d));
+        for c in 0..self.k {
+            let mean = &mut self.mean[c * d..][..d];
+            let scatter = &mut self.scatter[c * width..][..width];
+            change(c, &mut self.weight[c], mean, scatter);
+        }
+        self
+    }
+
+    /// Components taken one by one from statistics of the same features and form, as one; the figures of the rows are
+    /// those of `self`.
+    #[must_use]
+    pub fn with_components(&self, parts: &[(&Self, usize)]) -> Self {
+        let (d, width) = (self.d, self.form.len(self.d));
+        let take = |lane: fn(&Self) -> &[f64], width: usize| {
+            let parts = parts.iter().map(|(s, c)| &lane(s)[c * width..][..width]);
+            parts.flatten().copied().collect::<Vec<f64>>()
+        };
+        Self {
+            k: parts.len(),
+            weight: take(Self::weight, 1),
+            mean: take(Self::mean, d),
+            scatter: take(Self::scatter, width),
+            ..self.clone()
+        }
+    }
+
     /// Number of components.
     pub fn k(&self) -> usize {
         self.k

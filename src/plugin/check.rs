@@ -126,7 +126,7 @@ impl Table {
     ///
     /// # Errors
     /// The number of rows at fault and the first of them.
-    pub fn labels(&self, column: &Column, k: usize) -> Result<Vec<Option<u32>>> {
+    pub fn labels(&self, column: &Column, k: usize, nulls: bool) -> Result<Vec<Option<u32>>> {
         let mut missing = Fault::default();
         let mut outside = Fault::default();
         let mut first = f64::NAN;
@@ -139,7 +139,9 @@ impl Table {
             for row in (0..len).filter(|row| weight[*row] > 0.0 && !x_null[*row]) {
                 let label = labels[row];
                 if z_null[row] {
-                    missing.add(start + row);
+                    if !nulls {
+                        missing.add(start + row);
+                    }
                 } else if label >= 0.0 && label < k as f64 && label.fract() == 0.0 {
                     components[start + row] = Some(label as u32);
                 } else {

@@ -88,6 +88,8 @@ pub struct Table {
     pub(super) n_rows: usize,
     pub(super) source: Source,
     pub(super) weight: Option<Column>,
+    /// The component of each row, where it is known; empty where none is.
+    pub label: Vec<Option<u32>>,
 }
 
 /// A number of each row.
@@ -200,7 +202,7 @@ impl Input {
             _ => vec![name.to_string()],
         };
         let weight = self.extra("weight").map(|s| column("weights", s)).transpose()?;
-        Ok(Table { features, n_rows: self.rows.len(), source, weight })
+        Ok(Table { features, n_rows: self.rows.len(), source, weight, label: Vec::new() })
     }
 
     /// The responsibilities packed beside the features.
@@ -215,6 +217,14 @@ impl Input {
             )
         })?;
         given(series, None)
+    }
+
+    /// The column of known components packed beside the features, if there is one.
+    ///
+    /// # Errors
+    /// Wrong dtype.
+    pub fn label(&self) -> Result<Option<Column>> {
+        self.extra("label").map(|series| column("labels", series)).transpose()
     }
 
     /// The column of labels or responsibilities to start from, if there is one.
@@ -289,6 +299,7 @@ fn check_role(as_role: &str, field: &Field) -> Result<()> {
         _ => false,
     };
     match as_role {
+        "label" if !is_number(&dtype) => Err(Error::RoleDtype { role: named("labels"), dtype }),
         "weight" if !is_number(&dtype) => Err(Error::RoleDtype { role: named("weights"), dtype }),
         "responsibility" if !numbers => {
             Err(Error::ResponsibilityDtype { role: named("responsibilities"), dtype })
@@ -298,11 +309,15 @@ fn check_role(as_role: &str, field: &Field) -> Result<()> {
     }
 }
 
-/// Checks, from the schema alone, a start that is given: the width of its responsibilities, the features of its model.
+/// Checks, from the schema alone, what is given of a fit: the width of its responsibilities, the features of its
+/// model, the shapes of its prior.
 ///
 /// # Errors
 /// Another width than k, or other features than those of the rows.
 pub fn check_start(input: &Field, rows: &Field, options: &FitOptions) -> Result<()> {
+    if let (Some(prior), Some(features)) = (&options.em.prior, feature_names(rows.name(), rows.dtype())?) {
+        prior.check(features.len())?;
+    }
     match &options.init {
         Init::Model(model) => check_features(rows.name(), rows.dtype(), model.features()),
         Init::Column => {
@@ -372,7 +387,10 @@ impl Rows for Table {
             block.mark_null(row);
         }
         if let Some(weight) = &self.weight {
-            weight.lane.read(rows, block.weight_mut(), |_| {});
+            weight.lane.read(rows.clone(), block.weight_mut(), |_| {});
+        }
+        if let Some(labels) = self.label.get(rows) {
+            block.set_labels(labels);
         }
     }
 }

@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 use super::cache::Factorised;
 use super::error::{Error, Result};
 use crate::mixture::fit::option;
+use crate::mixture::prior::PriorOptions;
 use crate::mixture::start::{Draw, Method};
 use crate::mixture::{codec, CovarianceType, Model, Options};
 
@@ -50,8 +51,14 @@ impl MStepKwargs {
     /// The first option outside its range.
     pub fn options(&self) -> Result<Options> {
         let covariance_type = CovarianceType::parse(&self.covariance_type)?;
-        let options =
-            Options { covariance_type, max_iter: 0, tol: 0.0, covariance_floor: self.covariance_floor };
+        let options = Options {
+            covariance_type,
+            max_iter: 0,
+            tol: 0.0,
+            covariance_floor: self.covariance_floor,
+            accelerate: false,
+            prior: None,
+        };
         Ok(options.check()?)
     }
 }
@@ -89,6 +96,8 @@ pub struct RawFitOptions {
     covariance_floor: f64,
     nulls: String,
     seed: u64,
+    acceleration: Option<String>,
+    prior: Option<PriorOptions>,
 }
 
 /// Fit options, checked.
@@ -114,12 +123,24 @@ impl RawFitOptions {
         let k = usize::try_from(self.k).ok().filter(|k| *k >= 1);
         let k = k.ok_or_else(|| option("k", "an integer >= 1", self.k))?;
         let max_iter = u32::try_from(self.max_iter).ok().filter(|n| *n < u32::MAX);
+        let accelerate = match self.acceleration.as_deref() {
+            None => false,
+            Some("quasi-newton") => true,
+            Some(other) => {
+                return Err(option("acceleration", "\"quasi-newton\" or None", format!("{other:?}")).into())
+            }
+        };
+        if let Some(prior) = &self.prior {
+            prior.check(prior.d().unwrap_or(1))?;
+        }
         let em = Options {
             covariance_type: CovarianceType::parse(&self.covariance_type)?,
             max_iter: max_iter
                 .ok_or_else(|| option("max_iter", "an integer from 0 to 4294967294", self.max_iter))?,
             tol: self.tol,
             covariance_floor: self.covariance_floor,
+            accelerate,
+            prior: self.prior.clone(),
         }
         .check()?;
         let drop_nulls = match self.nulls.as_str() {

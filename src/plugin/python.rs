@@ -225,12 +225,24 @@ fn shape_error(error: ndarray::ShapeError) -> PyErr {
     gmm_error(Error::Option(error.to_string()))
 }
 
+/// Checks rows as a fit of k components does before it draws its start.
+#[pyfunction]
+fn check_rows(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<()> {
+    let kwargs: FitKwargs = unpickle(kwargs)?;
+    let options = kwargs.options.check()?;
+    let input = Input::new(&series.0, &kwargs.extras)?;
+    let table = input.table(None)?;
+    interruptible(py, |_| train::check(&table, &options))
+}
+
 /// The EM loop over columns in memory, driven in bursts.
 #[pyclass(module = "polars_gmm._lib")]
 struct Fitter {
     training: Training,
     k: usize,
+    /// Seconds of each iteration of the history, and those spent since the last.
     seconds: Vec<f64>,
+    pending: f64,
 }
 
 #[pymethods]
@@ -245,13 +257,13 @@ impl Fitter {
         let training = interruptible(py, |cancelled| {
             train::begin(&input, table, &options, train::cancellable(input.len(), options.k, d, cancelled))
         })?;
-        Ok(Self { training, k: options.k, seconds: Vec::new() })
+        Ok(Self { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
     #[pyo3(signature = (iterations=None))]
     fn run(&mut self, py: Python<'_>, iterations: Option<u32>) -> PyResult<bool> {
-        let Self { training: Training { table, em }, k, seconds } = self;
+        let Self { training: Training { table, em }, k, seconds, pending } = self;
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
         interruptible(py, |cancelled| {
@@ -260,7 +272,11 @@ impl Fitter {
             while !done && left > 0 {
                 let begun = Instant::now();
                 done = em.run(table, pass, Some(1))?;
-                seconds.push(begun.elapsed().as_secs_f64());
+                *pending += begun.elapsed().as_secs_f64();
+                // An evaluation that is refused is part of the iteration that takes its place.
+                if em.history().len() > seconds.len() {
+                    seconds.push(std::mem::take(pending));
+                }
                 left -= 1;
             }
             Ok(done)
@@ -341,5 +357,6 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("GmmError", py.get_type::<GmmError>())?;
     module.add_class::<Model>()?;
     module.add_class::<Fitter>()?;
-    module.add_function(wrap_pyfunction!(check_options, module)?)
+    module.add_function(wrap_pyfunction!(check_options, module)?)?;
+    module.add_function(wrap_pyfunction!(check_rows, module)?)
 }

@@ -80,15 +80,33 @@ pub struct Training {
     pub em: Em,
 }
 
+/// Checks the data: at least k rows that count, whose numbers are finite.
+///
+/// # Errors
+/// Bad data, too few rows.
+pub fn check(table: &Table, options: &FitOptions) -> Result<()> {
+    let n_rows = table.check(!options.drop_nulls)?;
+    if n_rows < options.k {
+        return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
+    }
+    Ok(())
+}
+
 /// Checks the data and finds the start.
 ///
 /// # Errors
 /// Bad data, too few rows, a start of another shape.
-pub fn begin(input: &Input, table: Table, options: &FitOptions, pass: Pass) -> Result<Training> {
-    let (k, em) = (options.k, options.em);
-    let n_rows = table.check(!options.drop_nulls)?;
-    if n_rows < k {
-        return Err(mixture::Error::TooFewRows { k, n_rows: n_rows as u64 }.into());
+pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) -> Result<Training> {
+    check(&table, options)?;
+    let (k, em) = (options.k, &options.em);
+    if let Some(prior) = &em.prior {
+        prior.check(table.d())?;
+    }
+    if let Some(column) = input.label()? {
+        let labels = table.labels(&column, k, true)?;
+        if labels.iter().any(Option::is_some) {
+            table.label = labels;
+        }
     }
     let features = &table.features;
     let start = match &options.init {
@@ -96,8 +114,8 @@ pub fn begin(input: &Input, table: Table, options: &FitOptions, pass: Pass) -> R
         Init::Model(model) => given_start(input, features, model)?,
         Init::Column => start_from_column(input, &table, options, pass)?,
     };
-    let drawn = matches!(options.init, Init::Draw(_));
-    Ok(Training { em: Em::new(start, em, drawn), table })
+    let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
+    Ok(Training { em: Em::new(start, em.clone(), canonical), table })
 }
 
 /// The given model with its features in the order of the data: by name in a struct, else by position.
@@ -115,13 +133,13 @@ fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Mode
 fn start_from_column(input: &Input, table: &Table, options: &FitOptions, pass: Pass) -> Result<Model> {
     match input.start(options.k)? {
         Some(StartColumn::Labels(column)) => {
-            let component = table.labels(&column, options.k)?;
+            let component = table.labels(&column, options.k, false)?;
             let labels = Labels { k: options.k, component: &component };
-            Ok(start::assigned(&table.features, table, &labels, options.em, pass)?)
+            Ok(start::assigned(&table.features, table, &labels, &options.em, pass)?)
         }
         Some(StartColumn::Responsibilities(given)) => {
             table.check_responsibilities(&given, Nulls::LeaveOut)?;
-            Ok(start::assigned(&table.features, table, &given, options.em, pass)?)
+            Ok(start::assigned(&table.features, table, &given, &options.em, pass)?)
         }
         None => Err(Error::Option("init=\"column\" needs a column to start from".into())),
     }

@@ -33,6 +33,10 @@ pg.gmm(df).fit("x0", k=2, max_iters=3)  # wrong: a misspelt option
 pg.gmm(df).fit(1, k=2)  # wrong: a feature by number
 pg.gmm(df).fit("x0", k=2, nulls="skip")  # wrong: a value that does not exist
 pg.gmm(df).fit("x0", k=2, on_iteration=lambda: None)  # wrong: a callback without a report
+pg.gmm(df).search("x0", k="1:9")  # wrong: k as text
+pg.gmm(df).search("x0", covariance_type=["ful"])  # wrong: a covariance type that does not exist
+pg.gmm(df).search("x0", criterion="BIC")  # wrong: a criterion that does not exist
+pg.gmm(df).search("x0", init=model)  # wrong: a given start
 pg.gmm(df.lazy()).predict(model)  # wrong: a method of expressions
 pg.gmm(df["x0"])  # wrong: a series
 pg.gmn(df)  # wrong: a misspelt function

@@ -46,7 +46,25 @@ def frames() -> pg.GaussianMixture:
     lazy = pg.gmm(df.lazy()).fit(["x", "y"], k=2, init=model, weights=pl.col("w") * 2)
     assert_type(lazy, pg.GaussianMixture)
     pg.gmm(df).fit(cs.by_name("x", "y"), k=2, init=pl.col("label"), covariance_type="tied")
+    prior = pg.NormalInverseWishart(
+        shrinkage=0.01, dof=4.0, mean=[0.0, 0.0], scale=[[1.0, 0.0], [0.0, 1.0]]
+    )
+    assert (prior.shrinkage, prior.dof, prior.mean, prior.scale)[0] == 0.01
+    pg.gmm(df).fit("x", "y", k=2, prior=prior, acceleration=None)
     pg.gmm(df).fit("x", k=2, on_iteration=lambda report: report.iteration < 3)
+
+    table = pg.gmm(df).search(
+        "x",
+        pl.col("y"),
+        k=range(1, 4),
+        covariance_type=["full", "tied"],
+        criterion="icl",
+        weights="w",
+        init="k-means",
+        progress=False,
+    )
+    assert_type(table, pl.DataFrame)
+    assert_type(pg.gmm(df.lazy()).search("x", k=2, covariance_type="diag"), pl.DataFrame)
     return model
 
 
@@ -93,6 +111,7 @@ def values(model: pg.GaussianMixture) -> None:
     assert_type(model.n_iter, int | None)
     assert_type(model.converged, bool | None)
     assert_type(model.history, pl.DataFrame | None)
+    assert_type(model.diagnostics, pl.DataFrame)
     assert_type((model.aic, model.bic, model.icl), tuple[float | None, float | None, float | None])
 
     df = model.sample(10)
@@ -135,6 +154,8 @@ def errors() -> None:
     else:
         raise AssertionError("weights of sum 1.1 are no mixture")
     assert_type(pg.FitInterrupted().model, pg.GaussianMixture | None)
+    warning: type[UserWarning] = pg.ConvergenceWarning
+    print(warning)
     assert_type(pg.__version__, str)
 
 

@@ -3,7 +3,7 @@
 use ndarray::Array3;
 
 use super::super::statistics::{Scatter, Statistics};
-use super::{each, shaped, Floor, Structure};
+use super::{each, shaped, Floor, PriorCounts, Structure};
 
 pub struct Diag;
 
@@ -22,6 +22,10 @@ impl Structure for Diag {
 
     fn n_parameters(&self, k: usize, d: usize) -> usize {
         k * d
+    }
+
+    fn prior_counts(&self, _d: usize, dof: f64) -> PriorCounts {
+        PriorCounts { each: dof + 3.0, once: 0.0, scale: 1.0, shared: false }
     }
 
     fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {

@@ -4,6 +4,7 @@
 //! structure of this folder (the objective separates along the eigenvectors of the scatter once it is in units
 //! of `D`), so that EM never falls and covariances above the floor are untouched.
 
+use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::super::linalg::clip_eigenvalues;
@@ -12,22 +13,30 @@ use super::super::statistics::Statistics;
 /// A floor and the units it is in. A fit takes the units once: rounding must not move its constraint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
-    floor: f64,
+    /// The smallest eigenvalue, in the units.
+    least: f64,
     /// Variance of each feature over all rows; see [`Floor::new`] for constant features.
     unit: Vec<f64>,
+    /// The largest of them among features that vary, among all where none does: the unit of a variance they share.
+    shared: f64,
 }
 
 impl Floor {
     /// The units are the variances of the features over all rows of the statistics. A feature that is constant,
     /// to rounding, has its squared value for a unit, and 1 where that is zero.
     pub fn new(statistics: &Statistics, floor: f64) -> Self {
-        let unit = (0..statistics.d()).map(|j| unit(statistics, j)).collect();
-        Self { floor, unit }
+        let (unit, varies): (Vec<f64>, Vec<bool>) = (0..statistics.d()).map(|j| unit(statistics, j)).unzip();
+        let largest = |of: &dyn Fn(usize) -> bool| {
+            let units = unit.iter().enumerate().filter(|(j, _)| of(*j));
+            units.map(|(_, u)| *u).fold(0.0, f64::max)
+        };
+        let shared = if varies.contains(&true) { largest(&|j| varies[j]) } else { largest(&|_| true) };
+        Self { least: floor, unit, shared }
     }
 
     /// Clips a `d × d` covariance.
     pub fn clip_matrix(&self, covariance: &mut [f64]) {
-        if self.floor == 0.0 {
+        if self.least == 0.0 {
             return;
         }
         let d = self.unit.len();
@@ -35,7 +44,7 @@ impl Floor {
         let units = |e: usize| scale[e / d] * scale[e % d];
         let mut scaled: Vec<f64> = (0..d * d).map(|e| covariance[e] / units(e)).collect();
         let before = scaled.clone();
-        clip_eigenvalues(&mut scaled, d, self.floor);
+        clip_eigenvalues(&mut scaled, d, self.least);
         if scaled != before {
             for (e, s) in scaled.iter().enumerate() {
                 covariance[e] = s * units(e);
@@ -43,21 +52,35 @@ impl Floor {
         }
     }
 
+    /// Clips covariances of any form.
+    pub fn clip(&self, covariances: &mut Array3<f64>) {
+        let d = self.unit.len();
+        for mut covariance in covariances.outer_iter_mut() {
+            let mut entries: Vec<f64> = covariance.iter().copied().collect();
+            match covariance.dim() {
+                (rows, _) if rows == d => self.clip_matrix(&mut entries),
+                (_, columns) if columns == d => self.clip_diagonal(&mut entries),
+                _ => entries.iter_mut().for_each(|v| *v = self.clip_variance(*v)),
+            }
+            covariance.iter_mut().zip(entries).for_each(|(out, x)| *out = x);
+        }
+    }
+
     /// Clips the variances of a diagonal covariance.
     pub fn clip_diagonal(&self, variances: &mut [f64]) {
         for (v, u) in variances.iter_mut().zip(&self.unit) {
-            *v = v.max(self.floor * u);
+            *v = v.max(self.least * u);
         }
     }
 
     /// Clips a variance shared by all features.
     pub fn clip_variance(&self, variance: f64) -> f64 {
-        self.unit.iter().fold(variance, |v, u| v.max(self.floor * u))
+        variance.max(self.least * self.shared)
     }
 }
 
-/// Total variance of feature `j`: within components and between their means.
-fn unit(statistics: &Statistics, j: usize) -> f64 {
+/// Total variance of feature `j`, within components and between their means, and whether it is more than rounding.
+fn unit(statistics: &Statistics, j: usize) -> (f64, bool) {
     let weights = statistics.weight();
     let total: f64 = weights.iter().sum();
     let means = |c: usize| statistics.mean()[c * statistics.d() + j];
@@ -66,11 +89,11 @@ fn unit(statistics: &Statistics, j: usize) -> f64 {
     let spread = |c: usize| statistics.scatter_entry(c, j, j) + weights[c] * (means(c) - mean).powi(2);
     let variance = (0..weights.len()).map(spread).sum::<f64>() / total;
     if variance.sqrt() > 8.0 * f64::EPSILON * mean.abs() {
-        variance
+        (variance, true)
     } else if mean * mean > 0.0 {
-        mean * mean
+        (mean * mean, false)
     } else {
-        1.0
+        (1.0, false)
     }
 }
 
@@ -115,10 +138,33 @@ mod tests {
     }
 
     #[test]
+    fn a_constant_feature_does_not_raise_the_variance_that_all_share() {
+        for constant in [0.0, 3.0, 1e8] {
+            let mut rows = sample(300, 3, 5);
+            let plain = Floor::new(&moments(&rows, 2), 0.1).clip_variance(0.0);
+            rows.columns.push(vec![constant; 300]);
+            assert_close(Floor::new(&moments(&rows, 2), 0.1).clip_variance(0.0), plain, 1e-14);
+        }
+        let nothing = Sample { columns: vec![vec![2.0; 9], vec![3.0; 9]], weight: vec![1.0; 9] };
+        assert_close(Floor::new(&moments(&nothing, 1), 0.1).clip_variance(0.0), 0.9, 1e-14);
+    }
+
+    #[test]
+    fn every_form_is_clipped_by_its_shape() {
+        let statistics = moments(&sample(300, 3, 5), 2);
+        let floor = Floor::new(&statistics, 0.9);
+        for kind in CovarianceType::ALL {
+            let mut free = kind.maximize(&statistics, &Floor::new(&statistics, 0.0)).unwrap();
+            floor.clip(&mut free);
+            assert_eq!(free, kind.maximize(&statistics, &floor).unwrap());
+        }
+    }
+
+    #[test]
     fn low_eigenvalues_are_raised_and_the_others_kept() {
         // In units of D the matrix is [1 r; r 1] · v, of eigenvalues v(1 + r) along (1, 1) and v(1 − r) along (1, −1).
         let (r, v, floor) = (0.999, 0.5, 0.01);
-        let floor = Floor { floor, unit: vec![4.0, 1e-6] };
+        let floor = Floor { least: floor, unit: vec![4.0, 1e-6], shared: 4.0 };
         let scale = [2.0, 1e-3];
         let mut covariance: Vec<f64> =
             (0..4).map(|e| scale[e / 2] * scale[e % 2] * v * if e % 3 == 0 { 1.0 } else { r }).collect();
@@ -142,7 +188,7 @@ mod tests {
 
     #[test]
     fn diagonals_are_clipped_each_in_its_unit() {
-        let floor = Floor { floor: 0.25, unit: vec![4.0, 1.0, 0.125] };
+        let floor = Floor { least: 0.25, unit: vec![4.0, 1.0, 0.125], shared: 4.0 };
         let mut variances = [0.5, 0.5, 0.03];
         floor.clip_diagonal(&mut variances);
         assert_eq!(variances, [1.0, 0.5, 0.031_25]);
@@ -173,7 +219,7 @@ mod tests {
 
     #[test]
     fn without_a_floor_nothing_is_clipped() {
-        let floor = Floor { floor: 0.0, unit: vec![1.0, 1.0] };
+        let floor = Floor { least: 0.0, unit: vec![1.0, 1.0], shared: 1.0 };
         let (mut matrix, mut variances) = ([1.0, 1.0, 1.0, 1.0], [0.0, 2.0]);
         floor.clip_matrix(&mut matrix);
         floor.clip_diagonal(&mut variances);

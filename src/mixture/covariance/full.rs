@@ -3,7 +3,7 @@
 use ndarray::Array3;
 
 use super::super::statistics::{Scatter, Statistics};
-use super::{each, shaped, Floor, Structure};
+use super::{each, shaped, Floor, PriorCounts, Structure};
 
 pub struct Full;
 
@@ -22,6 +22,10 @@ impl Structure for Full {
 
     fn n_parameters(&self, k: usize, d: usize) -> usize {
         k * d * (d + 1) / 2
+    }
+
+    fn prior_counts(&self, d: usize, dof: f64) -> PriorCounts {
+        PriorCounts { each: dof + d as f64 + 2.0, once: 0.0, scale: 1.0, shared: false }
     }
 
     fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {

@@ -34,6 +34,19 @@ pub enum CovarianceType {
     Spherical,
 }
 
+/// What a normal–inverse-Wishart prior adds to the statistics a structure is made of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PriorCounts {
+    /// To the weight of each component.
+    pub each: f64,
+    /// To the weight of the first, besides.
+    pub once: f64,
+    /// Multiple of the scale that is added to the scatter,
+    pub scale: f64,
+    /// of the first component only, where all share one covariance.
+    pub shared: bool,
+}
+
 /// What a covariance structure says of itself.
 pub trait Structure: Sync {
     /// scikit-learn's name.
@@ -47,6 +60,9 @@ pub trait Structure: Sync {
 
     /// Free parameters of its covariances.
     fn n_parameters(&self, k: usize, d: usize) -> usize;
+
+    /// What a prior of `dof` degrees of freedom adds for it (Fraley & Raftery 2007, table 3).
+    fn prior_counts(&self, d: usize, dof: f64) -> PriorCounts;
 
     /// The covariances that maximise the expected log-likelihood
     /// `−½ Σ_c W_c (ln det Σ_c + tr(Σ_c⁻¹ S_c / W_c))`

@@ -3,7 +3,7 @@
 use ndarray::Array3;
 
 use super::super::statistics::{Scatter, Statistics};
-use super::{each, shaped, Floor, Structure};
+use super::{each, shaped, Floor, PriorCounts, Structure};
 
 pub struct Spherical;
 
@@ -22,6 +22,11 @@ impl Structure for Spherical {
 
     fn n_parameters(&self, k: usize, _d: usize) -> usize {
         k
+    }
+
+    fn prior_counts(&self, d: usize, dof: f64) -> PriorCounts {
+        let d = d as f64;
+        PriorCounts { each: 1.0 + (dof + 2.0) / d, once: 0.0, scale: 1.0 / d, shared: false }
     }
 
     fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {

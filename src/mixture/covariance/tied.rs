@@ -3,7 +3,7 @@
 use ndarray::Array3;
 
 use super::super::statistics::{Scatter, Statistics};
-use super::{pooled, shaped, Floor, Structure};
+use super::{pooled, shaped, Floor, PriorCounts, Structure};
 
 pub struct Tied;
 
@@ -22,6 +22,10 @@ impl Structure for Tied {
 
     fn n_parameters(&self, _k: usize, d: usize) -> usize {
         d * (d + 1) / 2
+    }
+
+    fn prior_counts(&self, d: usize, dof: f64) -> PriorCounts {
+        PriorCounts { each: 1.0, once: dof + d as f64 + 1.0, scale: 1.0, shared: true }
     }
 
     fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {

@@ -5,14 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::super::linalg::{cholesky, clip_eigenvalues};
 use super::super::rows::Sample;
 
 /// Lloyd's iterations at most.
 const LLOYD: usize = 100;
 
+/// Directions of less variance than this, relative to the features', are as good as none.
+const LEAST_CORRELATION: f64 = 1e-6;
+
 /// The sample in units of the features' standard deviations; constant features have no say.
+#[derive(Clone)]
 pub struct Scaled<'a> {
     columns: Vec<Vec<f64>>,
+    /// Standard deviation of each feature.
+    units: Vec<f64>,
     weight: Vec<f64>,
     cancelled: Option<&'a AtomicBool>,
 }
@@ -20,15 +27,53 @@ pub struct Scaled<'a> {
 impl<'a> Scaled<'a> {
     pub fn new(sample: &Sample) -> Self {
         let total: f64 = sample.weight.iter().sum();
+        let mut units = Vec::new();
         let column = |values: &Vec<f64>| {
             let weighted = values.iter().zip(&sample.weight);
             let mean = weighted.clone().map(|(x, w)| x * (w / total)).sum::<f64>();
             let variance = weighted.map(|(x, w)| (x - mean).powi(2) * (w / total)).sum::<f64>();
             let unit = if variance > 0.0 { 1.0 / variance.sqrt() } else { 0.0 };
+            units.push(variance.sqrt());
             values.iter().map(|x| (x - mean) * unit).collect()
         };
         let columns = sample.columns.iter().map(column).collect();
-        Self { columns, weight: sample.weight.clone(), cancelled: None }
+        Self { columns, units, weight: sample.weight.clone(), cancelled: None }
+    }
+
+    /// The same sample with one unit for all features, the largest of their deviations.
+    #[must_use]
+    pub fn alike(mut self) -> Self {
+        let largest = self.units.iter().copied().fold(0.0, f64::max);
+        for (column, unit) in self.columns.iter_mut().zip(&self.units).filter(|_| largest > 0.0) {
+            for x in column {
+                *x *= unit / largest;
+            }
+        }
+        self
+    }
+
+    /// The same sample in the axes in which its features are uncorrelated: `L⁻¹ x` with their correlations `L Lᵀ`.
+    #[must_use]
+    pub fn whitened(mut self) -> Self {
+        let d = self.columns.len();
+        let total: f64 = self.weight.iter().sum();
+        let product = |e: usize| {
+            let pairs = self.columns[e / d].iter().zip(&self.columns[e % d]).zip(&self.weight);
+            pairs.map(|((x, y), w)| x * y * (w / total)).sum::<f64>()
+        };
+        let mut correlations: Vec<f64> = (0..d * d).map(product).collect();
+        clip_eigenvalues(&mut correlations, d, LEAST_CORRELATION);
+        if cholesky(&mut correlations, d).is_err() {
+            return self;
+        }
+        for i in 0..d {
+            let (before, rest) = self.columns.split_at_mut(i);
+            for (row, x) in rest[0].iter_mut().enumerate() {
+                let s: f64 = before.iter().enumerate().map(|(j, y)| correlations[i * d + j] * y[row]).sum();
+                *x = (*x - s) / correlations[i * d + i];
+            }
+        }
+        self
     }
 
     /// The same, whose searches end early, with what they have, once somebody sets the flag.
@@ -62,9 +107,22 @@ impl<'a> Scaled<'a> {
     /// Greedy k-means++: each next center is, of a few rows drawn with probability proportional to weight times
     /// squared distance to the nearest center, the one that leaves the smallest sum of them.
     pub fn plus_plus(&self, k: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+        let first = self.row(draw(&self.weight, rng));
+        self.plus_plus_from(vec![first], k, rng)
+    }
+
+    /// The same after some centers that are given.
+    pub fn plus_plus_from(
+        &self,
+        mut centers: Vec<Vec<f64>>,
+        k: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Vec<Vec<f64>> {
         let trials = 2 + (k as f64).ln() as usize;
-        let mut centers = vec![self.row(draw(&self.weight, rng))];
-        let mut nearest = self.distances(&centers[0]);
+        let mut nearest = vec![f64::INFINITY; self.n_rows()];
+        for center in &centers {
+            self.distances(center).iter().zip(&mut nearest).for_each(|(d, n)| *n = n.min(*d));
+        }
         while centers.len() < k && !self.is_cancelled() {
             let masses: Vec<f64> = nearest.iter().zip(&self.weight).map(|(d, w)| d * w).collect();
             let mut best: Option<(f64, usize, Vec<f64>)> = None;
@@ -83,6 +141,28 @@ impl<'a> Scaled<'a> {
             }
         }
         centers
+    }
+
+    /// A center for each of `k` components: the mean of the rows that are known to belong to it, and for those of which
+    /// no row is known, one drawn by k-means++.
+    pub fn plus_plus_beside(&self, label: &[Option<u32>], k: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+        let mut sums = vec![(0.0, vec![0.0; self.columns.len()]); k];
+        for (row, known) in label.iter().enumerate() {
+            if let Some((weight, sum)) = known.and_then(|c| sums.get_mut(c as usize)) {
+                *weight += self.weight[row];
+                sum.iter_mut().zip(&self.columns).for_each(|(s, x)| *s += self.weight[row] * x[row]);
+            }
+        }
+        let means = sums.into_iter().map(|(w, s)| (w > 0.0).then(|| s.iter().map(|x| x / w).collect()));
+        let means: Vec<Option<Vec<f64>>> = means.collect();
+        let known: Vec<Vec<f64>> = means.iter().flatten().cloned().collect();
+        let mut drawn = if known.is_empty() {
+            self.plus_plus(k, rng).into_iter()
+        } else {
+            let given = known.len();
+            self.plus_plus_from(known, k, rng).split_off(given).into_iter()
+        };
+        means.into_iter().filter_map(|mean| mean.or_else(|| drawn.next())).collect()
     }
 
     /// The nearest center of each row, and the weighted sum of squared distances to it.

@@ -1,14 +1,17 @@
 //! Where EM begins: candidates drawn and tried on one sample of the rows.
 //!
 //! The sample holds at most `max(2048, 256 k, 8 k (d+1))` rows, those of smallest hash of seed and row number, so
-//! that it does not depend on who reads the rows in which order. Distances are in units of the features' standard
-//! deviations. Each candidate is a draw, an M-step, and EM iterations on the sample; the one of highest likelihood
-//! goes on. By default 8 candidates get a few iterations each (Biernacki, Celeux & Govaert 2003, "small EM"), but
-//! random responsibilities, whose likelihood after a few iterations says nothing, are drawn once. Where `n_init` is
-//! given, each candidate runs until it stops. A single candidate goes on as it was drawn.
+//! that it does not depend on who reads the rows in which order. Candidates are drawn by distances in units of the
+//! features' standard deviations and, in turn, in the axes in which the features are uncorrelated. They run side by side
+//! on the sample, the worse half leaving after each leg; then components are split and merged as long as the objective
+//! rises, and those that collapsed are seeded once more. Random responsibilities, whose likelihood after a few
+//! iterations says nothing, are drawn once. Where `n_init` is given, so many candidates run until each stops, and the
+//! best goes on as it is; a single one goes on as it was drawn.
 
+mod collapse;
 mod kmeans;
 mod sample;
+mod split_merge;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,11 +21,13 @@ use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
 use super::pass::Pass;
-use super::rows::{Block, Labels, Responsibilities, Rows, Sample};
+use super::regularisation::Regularisation;
+use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
+use super::statistics::Statistics;
 
 use kmeans::Scaled;
 pub use sample::sample_rows;
-use sample::{hash, sample};
+use sample::{hash, sample, Drawn};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,75 +72,171 @@ pub struct Draw {
     pub seed: u64,
 }
 
-/// Candidates tried when `n_init` is not given, and the EM iterations each gets on the sample.
-const CANDIDATES: u32 = 8;
-const SHORT: u32 = 10;
-/// EM iterations a candidate gets at most on the sample where `n_init` is given.
+/// EM iterations each candidate gets before half of them go.
+const LEG: u32 = 6;
+/// EM iterations on the sample at most, for the last one left and for each where `n_init` is given.
 const LONG: u32 = 1000;
 /// EM iterations the chosen one gets on the sample, when there are so many times more rows than in the sample.
 const POLISH: u32 = 100;
 const WORTH_POLISH: usize = 4;
+
+/// Candidates drawn when `n_init` is not given, and those that are left for the moves between optima: more where there
+/// are more optima, fewer where each costs much.
+const fn effort(k: usize) -> (u32, usize) {
+    match k {
+        0..=2 => (8, 1),
+        3..=32 => (16, 4),
+        _ => (4, 1),
+    }
+}
+
+/// The sample, and what is fitted to it how.
+#[derive(Clone, Copy)]
+struct Search<'a> {
+    features: &'a [String],
+    sample: &'a Sample,
+    /// The component of each row, where it is known; empty where none is.
+    label: &'a [Option<u32>],
+    options: &'a Options,
+    pass: Pass<'a>,
+}
 
 impl Draw {
     /// Draws the start for rows that are known to be valid.
     ///
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
-    pub fn start(self, features: &[String], rows: &dyn Rows, options: Options, pass: Pass) -> Result<Model> {
-        let (sample, complete) = sample(rows, sample_rows(self.k, rows.d()), self.seed);
+    pub fn start(self, features: &[String], rows: &dyn Rows, options: &Options, pass: Pass) -> Result<Model> {
+        let Drawn { sample, label, complete } = sample(rows, sample_rows(self.k, rows.d()), self.seed);
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
+        let options = &Options { max_iter: LONG, ..options.clone() };
+        let search = Search { features, sample: &sample, label: &label, options, pass };
         let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
-        let drawn = |i| self.candidate(features, &sample, &scaled, i, options, pass);
-        let (candidates, max_iter) = match self.n_init {
-            _ if self.k == 1 => (1, 0),
-            Some(n_init) => (n_init, LONG),
-            None if self.method == Method::Random => (1, 0),
-            None => (CANDIDATES, SHORT),
-        };
-        let short = Options { max_iter, ..options };
-        let model = match candidates {
-            1 => drawn(0)?,
-            _ => best((0..candidates).map(|i| improve(drawn(i)?, &sample, short, pass)))?,
+        let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
+        if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
+            metrics.push(scaled.alike());
+        }
+        let drawn = |i: u32| self.candidate(search, &metrics[i as usize % metrics.len()], i);
+        let model = match self.n_init {
+            _ if self.k == 1 => drawn(0)?,
+            Some(1) => drawn(0)?,
+            None if self.method == Method::Random => drawn(0)?,
+            Some(n_init) => best((0..n_init).map(|i| search.improve(drawn(i)?, LONG)))?.1,
+            None if !label.is_empty() => {
+                best(search.race((0..effort(self.k).0).map(drawn), 1)?.into_iter().map(Ok))?.1
+            }
+            None => {
+                let (candidates, finalists) = effort(self.k);
+                let winners = search.race((0..candidates).map(drawn), finalists)?;
+                let moved = best(
+                    winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed, complete)),
+                )?;
+                collapse::reseed(search, moved)?.1
+            }
         };
         if complete || rows.n_rows() < WORTH_POLISH * sample.n_rows() {
             return Ok(model);
         }
-        Ok(improve(model, &sample, Options { max_iter: POLISH, ..options }, pass)?.1)
+        Ok(search.improve(model, POLISH)?.1)
     }
 
-    fn candidate(
-        self,
-        features: &[String],
-        sample: &Sample,
-        scaled: &Scaled,
-        i: u32,
-        options: Options,
-        pass: Pass,
-    ) -> Result<Model> {
+    fn candidate(self, search: Search, scaled: &Scaled, i: u32) -> Result<Model> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(i));
-        let form = options.covariance_type.structure().scatter();
-        let statistics = match self.method {
-            Method::Random => pass.assigned(sample, &Dirichlet { k: self.k, seed: rng.random() }, form)?,
+        match self.method {
+            Method::Random => search.assigned(&Dirichlet { k: self.k, seed: rng.random() }),
             Method::KMeansPlusPlus | Method::KMeans => {
-                let mut centers = scaled.plus_plus(self.k, &mut rng);
-                if self.method == Method::KMeans {
+                let mut centers = scaled.plus_plus_beside(search.label, self.k, &mut rng);
+                if self.method == Method::KMeans && search.label.is_empty() {
                     scaled.lloyd(&mut centers);
                 }
-                let component = scaled.nearest(&centers).0;
-                pass.assigned(sample, &Labels { k: self.k, component: &component }, form)?
+                let mut component = scaled.nearest(&centers).0;
+                component.iter_mut().zip(search.label).for_each(|(c, known)| *c = known.or(*c));
+                search.assigned(&Labels { k: self.k, component: &component })
             }
-        };
-        let (kind, floor) = (options.covariance_type, options.covariance_floor);
-        Model::maximize(features, kind, &statistics, floor, None)
+        }
     }
 }
 
+/// A model and its objective on the sample.
+type Scored = (f64, Model);
+
+impl Search<'_> {
+    fn rows(&self) -> Labelled<'_> {
+        Labelled { rows: self.sample, label: self.label }
+    }
+
+    /// The M-step from given responsibilities.
+    fn assigned(&self, given: &dyn Responsibilities) -> Result<Model> {
+        let form = self.options.covariance_type.structure().scatter();
+        self.maximize(&self.pass.assigned(self.sample, given, form)?)
+    }
+
+    fn maximize(&self, statistics: &Statistics) -> Result<Model> {
+        let bounds = Regularisation::new(self.options, statistics);
+        Model::maximize_within(self.features, self.options.covariance_type, statistics, &bounds, None)
+    }
+
+    fn statistics(&self, model: &Model) -> Result<Statistics> {
+        let form = self.options.covariance_type.structure().scatter();
+        self.pass.e_step(&self.rows(), &model.density()?, form)
+    }
+
+    /// EM on the sample, for so many iterations at most.
+    fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
+        let mut em = Em::new(model, Options { max_iter, ..self.options.clone() }, false);
+        em.run(&self.rows(), self.pass, None)?;
+        Ok(scored(&em))
+    }
+
+    /// Runs candidates side by side; after each leg, which is twice as long as the one before, the better half goes on
+    /// (successive halving: Jamieson & Talwalkar 2016). Candidates that fail are passed over as long as one does not.
+    fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
+        let mut failure = Error::Interrupted;
+        let mut field = Vec::new();
+        for candidate in candidates {
+            match candidate {
+                Ok(model) => field.push(Em::new(model, self.options.clone(), false)),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(error) => failure = error,
+            }
+        }
+        let mut leg = LEG;
+        while field.len() > finalists {
+            let mut ran = Vec::new();
+            for mut em in field {
+                match em.run(&self.rows(), self.pass, Some(leg)) {
+                    Ok(_) => ran.push(em),
+                    Err(Error::Interrupted) => return Err(Error::Interrupted),
+                    Err(error) => failure = error,
+                }
+            }
+            ran.sort_by(|a, b| scored(b).0.total_cmp(&scored(a).0));
+            ran.truncate(ran.len().div_ceil(2));
+            field = ran;
+            leg *= 2;
+        }
+        if field.is_empty() {
+            return Err(failure);
+        }
+        let finish = |mut em: Em| {
+            em.run(&self.rows(), self.pass, None)?;
+            Ok(scored(&em))
+        };
+        field.into_iter().map(finish).collect()
+    }
+}
+
+fn scored(em: &Em) -> Scored {
+    let objective = em.objective().unwrap_or(f64::NEG_INFINITY);
+    (objective, em.model().unwrap_or_else(|| em.ask().clone()))
+}
+
 /// The candidate of highest objective; candidates that fail are passed over as long as one does not.
-fn best(candidates: impl Iterator<Item = Result<(f64, Model)>>) -> Result<Model> {
-    let mut best: Option<(f64, Model)> = None;
+fn best(candidates: impl Iterator<Item = Result<Scored>>) -> Result<Scored> {
+    let mut best: Option<Scored> = None;
     let mut failure = Error::Interrupted;
     for candidate in candidates {
         match candidate {
@@ -145,7 +246,7 @@ fn best(candidates: impl Iterator<Item = Result<(f64, Model)>>) -> Result<Model>
             Err(error) => failure = error,
         }
     }
-    best.map(|(_, model)| model).ok_or(failure)
+    best.ok_or(failure)
 }
 
 /// The start that given responsibilities, or labels, make by an M-step.
@@ -156,7 +257,7 @@ pub fn assigned(
     features: &[String],
     rows: &dyn Rows,
     given: &dyn Responsibilities,
-    options: Options,
+    options: &Options,
     pass: Pass,
 ) -> Result<Model> {
     if rows.n_rows() < given.k() {
@@ -166,15 +267,8 @@ pub fn assigned(
     if let Some(component) = statistics.weight().iter().position(|w| *w == 0.0) {
         return Err(Error::EmptyStart { component });
     }
-    Model::maximize(features, options.covariance_type, &statistics, options.covariance_floor, None)
-}
-
-fn improve(model: Model, sample: &Sample, options: Options, pass: Pass) -> Result<(f64, Model)> {
-    let mut em = Em::new(model, options, false);
-    em.run(sample, pass, None)?;
-    let objective = em.log_likelihood().unwrap_or(f64::NEG_INFINITY);
-    let model = em.model().unwrap_or_else(|| em.ask().clone());
-    Ok((objective, model))
+    let bounds = Regularisation::new(options, &statistics);
+    Model::maximize_within(features, options.covariance_type, &statistics, &bounds, None)
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.

@@ -8,8 +8,16 @@ pub fn sample_rows(k: usize, d: usize) -> usize {
     2048.max(256 * k).max(8 * k * (d + 1))
 }
 
-/// The `size` rows of smallest hash among those that count, in row order, and whether these are all.
-pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> (Sample, bool) {
+/// Rows, what is known of their components, and whether they are all that count.
+pub struct Drawn {
+    pub sample: Sample,
+    /// The component of each row, where it is known; empty where none is.
+    pub label: Vec<Option<u32>>,
+    pub complete: bool,
+}
+
+/// The `size` rows of smallest hash among those that count, in row order.
+pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
     let d = rows.d();
     let mut chosen: Vec<(u64, usize)> = Vec::new();
     let mut limit = u64::MAX;
@@ -33,6 +41,7 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> (Sample, bool) {
     }
     chosen.sort_unstable_by_key(|(_, row)| *row);
     let mut sample = Sample { columns: vec![Vec::with_capacity(chosen.len()); d], weight: Vec::new() };
+    let mut label = Vec::new();
     let mut next = chosen.iter().map(|(_, row)| *row).peekable();
     for_each_block(rows, |start, block| {
         while let Some(row) = next.next_if(|row| *row < start + block.len()) {
@@ -40,9 +49,13 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> (Sample, bool) {
                 column.push(block.feature(j)[row - start]);
             }
             sample.weight.push(block.weight()[row - start]);
+            label.push(block.label(row - start));
         }
     });
-    (sample, complete)
+    if label.iter().all(Option::is_none) {
+        label.clear();
+    }
+    Drawn { sample, label, complete }
 }
 
 fn for_each_block(rows: &dyn Rows, mut visit: impl FnMut(usize, &Block)) {
@@ -90,7 +103,7 @@ mod tests {
                 order.sort_by_key(|i| hash(seed, *i as u64));
                 order.truncate(size);
                 order.sort_unstable();
-                let (sample, complete) = sample(&rows, size, seed);
+                let Drawn { sample, complete, .. } = sample(&rows, size, seed);
                 assert!(!complete);
                 assert_eq!(sample.columns[0], order.iter().map(|i| *i as f64).collect::<Vec<f64>>());
                 assert_eq!(sample.weight, order.iter().map(|i| (i % 5) as f64).collect::<Vec<f64>>());
@@ -102,16 +115,16 @@ mod tests {
     fn few_rows_are_taken_whole() {
         let rows = numbered(2500);
         for size in [2000, 2001, 5000] {
-            let (sample, complete) = sample(&rows, size, 3);
+            let Drawn { sample, complete, .. } = sample(&rows, size, 3);
             assert_eq!((sample.weight.len(), complete), (2000, true));
         }
-        assert!(!sample(&rows, 1999, 3).1);
-        assert_eq!(sample(&numbered(0), 10, 3).0.columns, vec![Vec::<f64>::new()]);
+        assert!(!sample(&rows, 1999, 3).complete);
+        assert_eq!(sample(&numbered(0), 10, 3).sample.columns, vec![Vec::<f64>::new()]);
     }
 
     #[test]
     fn rows_and_seeds_are_spread_evenly() {
-        let first = |seed| sample(&numbered(50_000), 2000, seed).0.columns[0].clone();
+        let first = |seed| sample(&numbered(50_000), 2000, seed).sample.columns[0].clone();
         let (a, b) = (first(0), first(1));
         // The mean of 2000 uniform numbers below 50 000, to five standard deviations.
         let mean = a.iter().sum::<f64>() / 2000.0;

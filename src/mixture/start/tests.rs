@@ -9,11 +9,22 @@ use crate::mixture::testing::{assert_all_close, assert_close, model, names, samp
 const METHODS: [Method; 3] = [Method::KMeansPlusPlus, Method::KMeans, Method::Random];
 
 fn options(covariance_type: CovarianceType) -> Options {
-    Options { covariance_type, max_iter: 50, tol: 1e-4, covariance_floor: 1e-6 }
+    Options {
+        covariance_type,
+        max_iter: 50,
+        tol: 1e-4,
+        covariance_floor: 1e-6,
+        accelerate: true,
+        prior: None,
+    }
 }
 
 fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
-    draw.start(&names(rows.columns.len()), rows, options(kind), Pass::SEQUENTIAL)
+    draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
+}
+
+fn search<'a>(features: &'a [String], sample: &'a Sample, options: &'a Options) -> Search<'a> {
+    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -57,7 +68,7 @@ fn the_same_seed_is_the_same_start_and_another_is_another() {
         let other = start(Draw { seed: 2, ..draw }, &rows, CovarianceType::Full).unwrap();
         assert_ne!(pack(&first), pack(&other), "{draw:?}");
         let pass = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
-        let together = draw.start(&names(2), &rows, options(CovarianceType::Full), pass).unwrap();
+        let together = draw.start(&names(2), &rows, &options(CovarianceType::Full), pass).unwrap();
         assert_eq!(pack(&first), pack(&together), "{draw:?}");
     }
 }
@@ -118,10 +129,11 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let (large, small) = (rows(10_000, 1, 5), rows(2000, 1, 5));
     let draw = Draw { n_init: Some(1), ..draw(3, Method::KMeansPlusPlus) };
     let drawn = |rows: &Sample| {
-        let sample = sample(rows, sample_rows(3, 1), 1).0;
+        let sample = sample(rows, sample_rows(3, 1), 1).sample;
         let scaled = Scaled::new(&sample);
-        let options = options(CovarianceType::Full);
-        (draw.candidate(&names(1), &sample, &scaled, 0, options, Pass::SEQUENTIAL).unwrap(), sample)
+        let (names, options) = (names(1), options(CovarianceType::Full));
+        let search = search(&names, &sample, &options);
+        (draw.candidate(search, &scaled, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
     assert!(model == drawn(&small).0 || small.weight.len() > 2048);
@@ -163,9 +175,9 @@ fn as_many_components_as_rows() {
     }
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
-    let options = options(CovarianceType::Diag);
-    let draw = draw(7, Method::KMeans);
-    let model = draw.candidate(&names(2), &rows, &scaled, 0, options, Pass::SEQUENTIAL).unwrap().sorted();
+    let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
+    let search = search(&names, &rows, &options);
+    let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
     assert_eq!(model.means().column(0).to_vec(), expected);
@@ -212,7 +224,7 @@ fn labels_make_the_moments_of_their_groups() {
         Sample { columns: vec![vec![1.0, 3.0, 10.0, 14.0, 99.0]], weight: vec![1.0, 3.0, 1.0, 1.0, 9.0] };
     let given = |component: &[Option<u32>], k| {
         let labels = Labels { k, component };
-        assigned(&names(1), &rows, &labels, options(CovarianceType::Full), Pass::SEQUENTIAL)
+        assigned(&names(1), &rows, &labels, &options(CovarianceType::Full), Pass::SEQUENTIAL)
     };
     let model = given(&[Some(1), Some(1), Some(0), Some(0), None], 2).unwrap();
     assert_eq!(model.weights().to_vec(), [2.0 / 6.0, 4.0 / 6.0]);
@@ -252,9 +264,9 @@ fn the_best_that_does_not_fail_is_taken() {
     let made = |value: f64, seed| Ok((value, model(CovarianceType::Diag, 2, 1, seed)));
     let failed = || Err(Error::NoWeight { total_weight: 0.0 });
     let found = best([failed(), made(-3.0, 1), made(-1.0, 2), failed(), made(-2.0, 3)].into_iter());
-    assert_eq!(found, Ok(model(CovarianceType::Diag, 2, 1, 2)));
+    assert_eq!(found, Ok((-1.0, model(CovarianceType::Diag, 2, 1, 2))));
     let first = best([made(-1.0, 1), made(-1.0, 2)].into_iter());
-    assert_eq!(first, Ok(model(CovarianceType::Diag, 2, 1, 1)));
+    assert_eq!(first, Ok((-1.0, model(CovarianceType::Diag, 2, 1, 1))));
     assert_eq!(best([failed(), failed()].into_iter()), Err(Error::NoWeight { total_weight: 0.0 }));
     assert_eq!(best([made(1.0, 1), Err(Error::Interrupted)].into_iter()), Err(Error::Interrupted));
 }
@@ -263,7 +275,62 @@ fn the_best_that_does_not_fail_is_taken() {
 fn a_start_stops_when_asked() {
     let pass = Pass { cancelled: &AtomicBool::new(true), ..Pass::SEQUENTIAL };
     for draw in draws(2) {
-        let stopped = draw.start(&names(2), &rows(100, 2, 1), options(CovarianceType::Full), pass);
+        let stopped = draw.start(&names(2), &rows(100, 2, 1), &options(CovarianceType::Full), pass);
         assert_eq!(stopped, Err(Error::Interrupted));
+    }
+}
+
+/// Three groups in a row; of the outer two some rows are known, numbered against their order.
+fn partly_known() -> (Sample, Vec<Option<u32>>) {
+    let mut rows = rows(600, 1, 4);
+    rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x = 0.1 * *x + 4.0 * (i % 3) as f64);
+    let label = (0..600).map(|i| match (i % 3, i < 60) {
+        (0, true) => Some(2),
+        (2, true) => Some(0),
+        _ => None,
+    });
+    (rows, label.collect())
+}
+
+#[test]
+fn known_rows_keep_their_component() {
+    let (rows, label) = partly_known();
+    let labelled = Labelled { rows: &rows, label: &label };
+    for kind in CovarianceType::ALL {
+        for n_init in [None, Some(1), Some(3)] {
+            let draw = Draw { n_init, ..draw(3, Method::KMeansPlusPlus) };
+            let start = draw.start(&names(1), &labelled, &options(kind), Pass::SEQUENTIAL).unwrap();
+            let mut em = Em::new(start, options(kind), false);
+            em.run(&labelled, Pass::SEQUENTIAL, None).unwrap();
+            let model = em.model().unwrap();
+            let means = model.means().column(0).to_vec();
+            assert!(means[0] > means[1] && means[1] > means[2], "{kind:?} {means:?}");
+            let mut block = Block::default();
+            block.load(&labelled, 0, 600, 3);
+            model.density().unwrap().responsibilities(&mut block);
+            for (i, known) in label.iter().enumerate() {
+                if let Some(c) = known {
+                    assert_eq!(block.component(*c as usize)[i], 1.0);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_label_changes_the_density_of_its_row_to_the_joint_one() {
+    let (rows, label) = partly_known();
+    let density = model(CovarianceType::Full, 3, 1, 1).density().unwrap();
+    let (mut free, mut known) = (Block::default(), Block::default());
+    free.load(&rows, 0, 600, 3);
+    known.load(&Labelled { rows: &rows, label: &label }, 0, 600, 3);
+    density.responsibilities(&mut free);
+    density.responsibilities(&mut known);
+    for (i, label) in label.iter().enumerate() {
+        let expected = match label {
+            Some(c) => free.log_density()[i] + free.component(*c as usize)[i].ln(),
+            None => free.log_density()[i],
+        };
+        assert_close(known.log_density()[i], expected, 1e-9);
     }
 }

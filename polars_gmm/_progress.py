@@ -1,0 +1,14 @@
+"""Progress bars where tqdm is installed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+def progress_bar(total: int, *, desc: str, unit: str) -> Any:
+    """Give a bar of tqdm; None where it is not installed."""
+    try:
+        return import_module("tqdm.auto").tqdm(total=total, desc=desc, unit=unit)
+    except ImportError:
+        return None

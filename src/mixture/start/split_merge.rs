@@ -1,0 +1,216 @@
+//! Moves between optima: one component is split where two others are merged, if that raises the objective (Ueda, Nakano,
+//! Ghahramani & Hinton 2000, "SMEM").
+//!
+//! What a split would gain is measured by a mixture of two on the component's own rows, what a merger would cost by the
+//! moments of the pair and the entropy between its members. The moves that promise most are tried by EM on the sample.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::super::density::Density;
+use super::super::error::{Error, Result};
+use super::super::model::Model;
+use super::super::pass::leaf_rows;
+use super::super::rows::{Block, Labels, Rows, Sample};
+use super::super::statistics::Statistics;
+use super::kmeans::Scaled;
+use super::{best, Scored, Search};
+
+/// Moves that may succeed, for each component and in all.
+const MOVES: usize = 2;
+const MOST_MOVES: usize = 64;
+/// Moves tried before it is said that none succeeds.
+const TRIALS: usize = 8;
+/// EM iterations of a trial, and of the mixture of two that measures a split.
+const TRIAL: u32 = 40;
+const LOCAL: u32 = 10;
+/// Draws of that mixture.
+const DRAWS: u64 = 2;
+/// Rows of smaller responsibility are not a component's own.
+const OWN: f64 = 1e-2;
+/// The smallest rise of the mean objective that a move is made for.
+const WORTH: f64 = 1e-6;
+
+/// Splits and merges as long as the objective rises: where the sample is `complete`, by anything; else by more than the
+/// parameters of a component would gain on rows of no structure, so that it rises on the other rows too.
+pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool) -> Result<Scored> {
+    let mut current = start;
+    if current.1.k() < 3 {
+        return Ok(current);
+    }
+    let total: f64 = search.sample.weight.iter().sum();
+    let parameters = current.1.n_parameters() as f64 / current.1.k() as f64;
+    let worth = if complete { WORTH } else { parameters / search.sample.n_rows() as f64 };
+    for round in 0..MOST_MOVES.min(MOVES * current.1.k()) {
+        let better = current.0 + worth * total;
+        let mut found = None;
+        for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(TRIALS) {
+            match search.improve(model, TRIAL) {
+                Ok(trial) if trial.0 > better => found = Some(trial),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Ok(_) | Err(_) => continue,
+            }
+            break;
+        }
+        match found {
+            Some(trial) => current = trial,
+            None => break,
+        }
+    }
+    search.improve(current.1, search.options.max_iter)
+}
+
+/// A component in two, and what that gains.
+struct Split {
+    component: usize,
+    gain: f64,
+    halves: Statistics,
+}
+
+/// Two components as one, and what that costs.
+struct Merger {
+    pair: (usize, usize),
+    loss: f64,
+    whole: Statistics,
+}
+
+/// The models after the moves, the most promising first.
+fn moves(search: Search, model: &Model, seed: u64) -> Result<Vec<Model>> {
+    let density = model.density()?;
+    let statistics = search.statistics(model)?;
+    let splits = splits(search, &density, seed)?;
+    let mergers = mergers(search, &density, &statistics)?;
+    let mut moves: Vec<(f64, &Split, &Merger)> = Vec::new();
+    for split in &splits {
+        for merger in &mergers {
+            if merger.pair.0 != split.component && merger.pair.1 != split.component {
+                moves.push((split.gain - merger.loss, split, merger));
+            }
+        }
+    }
+    moves.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let promising =
+        moves.into_iter().filter(|(_, split, merger)| split.gain > 0.5 * merger.loss).take(TRIALS);
+    let moved = |(_, split, merger): (f64, &Split, &Merger)| {
+        let kept = (0..model.k()).filter(|c| ![merger.pair.0, merger.pair.1, split.component].contains(c));
+        let mut parts: Vec<(&Statistics, usize)> = kept.map(|c| (&statistics, c)).collect();
+        parts.extend([(&merger.whole, 0), (&split.halves, 0), (&split.halves, 1)]);
+        search.maximize(&statistics.with_components(&parts))
+    };
+    promising.map(moved).collect()
+}
+
+/// Rows and responsibilities of each component, where they are not negligible.
+fn own_rows(search: Search, density: &Density) -> Vec<Sample> {
+    let sample = search.sample;
+    let empty = Sample { columns: vec![Vec::new(); sample.columns.len()], weight: Vec::new() };
+    let mut own = vec![empty; density.k()];
+    for_each_block(sample, density, |start, block| {
+        for (c, own) in own.iter_mut().enumerate() {
+            for (i, r) in block.component(c).iter().enumerate().filter(|(_, r)| **r > OWN) {
+                own.weight.push(r * sample.weight[start + i]);
+                for (to, from) in own.columns.iter_mut().zip(&sample.columns) {
+                    to.push(from[start + i]);
+                }
+            }
+        }
+    });
+    own
+}
+
+fn for_each_block(sample: &Sample, density: &Density, mut visit: impl FnMut(usize, &Block)) {
+    let mut block = Block::default();
+    let size = leaf_rows(density.d(), density.k());
+    for start in (0..sample.n_rows()).step_by(size) {
+        block.load(sample, start, size.min(sample.n_rows() - start), density.k());
+        density.responsibilities(&mut block);
+        visit(start, &block);
+    }
+}
+
+fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
+    let mut splits = Vec::new();
+    for (component, own) in own_rows(search, density).iter().enumerate() {
+        if own.n_rows() < 2 * (density.d() + 1) {
+            continue;
+        }
+        match split(Search { sample: own, label: &[], ..search }, component, seed) {
+            Ok(split) => splits.push(split),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Err(_) => {}
+        }
+    }
+    Ok(splits)
+}
+
+/// The best of a few mixtures of two on the rows of one component.
+fn split(search: Search, component: usize, seed: u64) -> Result<Split> {
+    let one = search.assigned(&Labels { k: 1, component: &vec![Some(0); search.sample.n_rows()] })?;
+    let before = search.statistics(&one)?.log_likelihood;
+    let scaled = Scaled::new(search.sample).whitened();
+    let drawn = |draw: u64| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(draw);
+        let centers = scaled.plus_plus(2, &mut rng);
+        let two = search.assigned(&Labels { k: 2, component: &scaled.nearest(&centers).0 })?;
+        search.improve(two, LOCAL)
+    };
+    let (_, two) = best((0..DRAWS).map(drawn))?;
+    let halves = search.statistics(&two)?;
+    Ok(Split { component, gain: halves.log_likelihood - before, halves })
+}
+
+/// Each component and the one it overlaps most.
+fn mergers(search: Search, density: &Density, statistics: &Statistics) -> Result<Vec<Merger>> {
+    let k = density.k();
+    let mut shared = vec![0.0; k * k];
+    for_each_block(search.sample, density, |start, block| {
+        let mut shares: Vec<(usize, f64)> = Vec::new();
+        for i in 0..block.len() {
+            shares.clear();
+            shares.extend((0..k).map(|c| (c, block.component(c)[i])).filter(|(_, r)| *r > OWN));
+            let weight = search.sample.weight[start + i];
+            for (n, (a, ra)) in shares.iter().enumerate() {
+                for (b, rb) in &shares[..n] {
+                    shared[b * k + a] += weight * mixed(*ra, *rb);
+                }
+            }
+        }
+    });
+    let mut mergers = Vec::new();
+    for a in 0..k {
+        let between = |b: usize| shared[a.min(b) * k + a.max(b)];
+        let nearest = (0..k).filter(|b| *b != a).max_by(|b, c| between(*b).total_cmp(&between(*c)));
+        let Some(b) = nearest.filter(|b| between(*b) > 0.0) else { continue };
+        let pair = (a.min(b), a.max(b));
+        if !mergers.iter().any(|m: &Merger| m.pair == pair) {
+            mergers.push(merger(search, density, statistics, pair, between(b))?);
+        }
+    }
+    Ok(mergers)
+}
+
+/// Entropy between two responsibilities of a row.
+fn mixed(a: f64, b: f64) -> f64 {
+    let sum = a + b;
+    -(a * (a / sum).ln() + b * (b / sum).ln())
+}
+
+/// Before: `Σ_c W_c (ln π_c − ½ ln det Σ_c)` of the pair and the entropy between its members; after: the same of the
+/// whole, which has none.
+fn merger(
+    search: Search,
+    density: &Density,
+    statistics: &Statistics,
+    pair: (usize, usize),
+    entropy: f64,
+) -> Result<Merger> {
+    let mut whole = statistics.with_components(&[(statistics, pair.0)]);
+    whole.merge(&statistics.with_components(&[(statistics, pair.1)]));
+    let one = search.maximize(&whole)?.density()?;
+    let total: f64 = statistics.weight().iter().sum();
+    let term = |weight: f64, half_log_det: f64| weight * ((weight / total).ln() - half_log_det);
+    let own = |c: usize| term(statistics.weight()[c], density.half_log_det(c));
+    let loss = own(pair.0) + own(pair.1) + entropy - term(whole.weight()[0], one.half_log_det(0));
+    Ok(Merger { pair, loss, whole })
+}
