@@ -180,3 +180,10 @@ def test_the_compiled_code_counts_components_itself(k: int) -> None:
     options, _ = fit_options(1)
     with says(GmmError, f"k must be an integer >= 1, got {k}"):
         _lib.check_options(pickle.dumps({**options, "k": k}))
+
+
+def test_a_given_start_is_tried_once() -> None:
+    df, start = numbers(20), standard(["x", "y"])
+    for init in (start, pl.lit(0)):
+        with says(GmmError, "n_init=3 has no effect"):
+            df.gmm.fit("x", "y", k=1, init=init, n_init=3)
