@@ -187,3 +187,22 @@ def test_a_given_start_is_tried_once() -> None:
     for init in (start, pl.lit(0)):
         with says(GmmError, "n_init=3 has no effect"):
             df.gmm.fit("x", "y", k=1, init=init, n_init=3)
+
+
+def test_a_null_among_many_rows_is_named() -> None:
+    df = numbers().with_columns(pl.when(pl.int_range(pl.len()) < 4321).then("y").alias("y"))
+    with says(GmmError, r"feature \"y\" is null in 679 rows, the first is row 4321\b"):
+        df.gmm.fit("x", "y", k=1)
+
+
+def test_several_columns_are_no_features_beside_weights() -> None:
+    """They would be features and weights of each other."""
+    df = numbers(9).with_columns(w=1.0)
+    with says(ComputeError, "selects 2 columns", r"pl\.struct"):
+        df.select(pl.col("x", "y").gmm.fit(1, weights="w"))
+
+
+def test_responsibilities_of_no_component() -> None:
+    df = numbers(9).with_columns(r=pl.Series([[]] * 9, dtype=pl.Array(pl.Float64, 0)))
+    with says(ComputeError, "must be a List or Array"):
+        df.lazy().select(pl.struct("x", "y").gmm.m_step("r")).collect_schema()
