@@ -2,8 +2,7 @@
 
 use super::super::error::{Error, Result};
 use super::super::model::Model;
-use super::super::pass::leaf_rows;
-use super::super::rows::{Block, Labels, Rows, Sample};
+use super::super::rows::{Labels, Rows};
 use super::super::statistics::Statistics;
 use super::{Scored, Search};
 
@@ -13,31 +12,32 @@ const OWN: f64 = 1e-3;
 /// Seeds collapsed components at the rows that are explained worst and runs EM once more; keeps the result if fewer
 /// have collapsed then.
 pub fn reseed(search: Search, start: Scored) -> Result<Scored> {
-    let lost = collapsed(search.sample, &start.1)?;
+    let lost = collapsed(search, &start.1)?;
     if lost.is_empty() || lost.len() == start.1.k() {
         return Ok(start);
     }
     match reseeded(search, &start.1, &lost).and_then(|model| search.improve(model, search.options.max_iter)) {
-        Ok(trial) if collapsed(search.sample, &trial.1)?.len() < lost.len() => Ok(trial),
+        Ok(trial) if collapsed(search, &trial.1)?.len() < lost.len() => Ok(trial),
         Err(Error::Interrupted) => Err(Error::Interrupted),
         _ => Ok(start),
     }
 }
 
 /// The components that weigh nothing or whose own rows are fewer than `d + 1` distinct ones.
-pub fn collapsed(sample: &Sample, model: &Model) -> Result<Vec<usize>> {
+fn collapsed(search: Search, model: &Model) -> Result<Vec<usize>> {
     let mut own: Vec<Vec<Vec<u64>>> = vec![Vec::new(); model.k()];
     let enough = model.d() + 1;
-    for_each_block(sample, model, |start, block| {
+    search.for_each_block(&model.density()?, |start, block| {
         for (c, own) in own.iter_mut().enumerate().filter(|(_, own)| own.len() < enough) {
             for (i, _) in block.component(c).iter().enumerate().filter(|(_, r)| **r > OWN) {
-                let row: Vec<u64> = sample.columns.iter().map(|x| (x[start + i] + 0.0).to_bits()).collect();
+                let row: Vec<u64> =
+                    search.sample.columns.iter().map(|x| (x[start + i] + 0.0).to_bits()).collect();
                 if own.len() < enough && !own.contains(&row) {
                     own.push(row);
                 }
             }
         }
-    })?;
+    });
     Ok((0..model.k()).filter(|c| own[*c].len() < enough).collect())
 }
 
@@ -45,14 +45,14 @@ pub fn collapsed(sample: &Sample, model: &Model) -> Result<Vec<usize>> {
 fn reseeded(search: Search, model: &Model, lost: &[usize]) -> Result<Model> {
     let sample = search.sample;
     let mut density = vec![f64::INFINITY; sample.n_rows()];
-    for_each_block(sample, model, |start, block| {
+    search.for_each_block(&model.density()?, |start, block| {
         for (i, value) in block.log_density().iter().enumerate() {
             let of_lost: f64 = lost.iter().map(|c| block.component(*c)[i]).sum();
             if of_lost <= OWN {
                 density[start + i] = *value;
             }
         }
-    })?;
+    });
     let mut order: Vec<usize> = (0..sample.n_rows()).filter(|i| density[*i] < f64::INFINITY).collect();
     order.sort_by(|a, b| density[*a].total_cmp(&density[*b]));
     let each = (model.d() + 2).max(sample.n_rows() / (4 * model.k()));
@@ -72,16 +72,4 @@ fn reseeded(search: Search, model: &Model, lost: &[usize]) -> Result<Model> {
     };
     let parts: Vec<(&Statistics, usize)> = (0..model.k()).map(part).collect();
     search.maximize(&statistics.with_components(&parts))
-}
-
-fn for_each_block(sample: &Sample, model: &Model, mut visit: impl FnMut(usize, &Block)) -> Result<()> {
-    let density = model.density()?;
-    let mut block = Block::default();
-    let size = leaf_rows(density.d(), density.k());
-    for start in (0..sample.n_rows()).step_by(size) {
-        block.load(sample, start, size.min(sample.n_rows() - start), density.k());
-        density.responsibilities(&mut block);
-        visit(start, &block);
-    }
-    Ok(())
 }

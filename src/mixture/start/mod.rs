@@ -17,10 +17,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Exp1;
 
+use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
-use super::pass::Pass;
+use super::pass::{leaf_rows, Pass};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
@@ -182,6 +183,17 @@ impl Search<'_> {
     fn statistics(&self, model: &Model) -> Result<Statistics> {
         let form = self.options.covariance_type.structure().scatter();
         self.pass.e_step(&self.rows(), &model.density()?, form)
+    }
+
+    /// Calls `visit(start, block)` with the responsibilities of all rows of the sample, block by block.
+    fn for_each_block(&self, density: &Density, mut visit: impl FnMut(usize, &Block)) {
+        let mut block = Block::default();
+        let size = leaf_rows(density.d(), density.k());
+        for start in (0..self.sample.n_rows()).step_by(size) {
+            block.load(self.sample, start, size.min(self.sample.n_rows() - start), density.k());
+            density.responsibilities(&mut block);
+            visit(start, &block);
+        }
     }
 
     /// EM on the sample, for so many iterations at most.

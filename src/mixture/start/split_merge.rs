@@ -10,8 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::super::density::Density;
 use super::super::error::{Error, Result};
 use super::super::model::Model;
-use super::super::pass::leaf_rows;
-use super::super::rows::{Block, Labels, Rows, Sample};
+use super::super::rows::{Labels, Rows, Sample};
 use super::super::statistics::Statistics;
 use super::kmeans::Scaled;
 use super::{best, Scored, Search};
@@ -105,7 +104,7 @@ fn own_rows(search: Search, density: &Density) -> Vec<Sample> {
     let sample = search.sample;
     let empty = Sample { columns: vec![Vec::new(); sample.columns.len()], weight: Vec::new() };
     let mut own = vec![empty; density.k()];
-    for_each_block(sample, density, |start, block| {
+    search.for_each_block(density, |start, block| {
         for (c, own) in own.iter_mut().enumerate() {
             for (i, r) in block.component(c).iter().enumerate().filter(|(_, r)| **r > OWN) {
                 own.weight.push(r * sample.weight[start + i]);
@@ -116,16 +115,6 @@ fn own_rows(search: Search, density: &Density) -> Vec<Sample> {
         }
     });
     own
-}
-
-fn for_each_block(sample: &Sample, density: &Density, mut visit: impl FnMut(usize, &Block)) {
-    let mut block = Block::default();
-    let size = leaf_rows(density.d(), density.k());
-    for start in (0..sample.n_rows()).step_by(size) {
-        block.load(sample, start, size.min(sample.n_rows() - start), density.k());
-        density.responsibilities(&mut block);
-        visit(start, &block);
-    }
 }
 
 fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
@@ -164,7 +153,7 @@ fn split(search: Search, component: usize, seed: u64) -> Result<Split> {
 fn mergers(search: Search, density: &Density, statistics: &Statistics) -> Result<Vec<Merger>> {
     let k = density.k();
     let mut shared = vec![0.0; k * k];
-    for_each_block(search.sample, density, |start, block| {
+    search.for_each_block(density, |start, block| {
         let mut shares: Vec<(usize, f64)> = Vec::new();
         for i in 0..block.len() {
             shares.clear();
