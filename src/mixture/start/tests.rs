@@ -133,7 +133,7 @@ fn a_large_sample_is_polished_on_its_rows_only() {
         let scaled = Scaled::new(&sample);
         let (names, options) = (names(1), options(CovarianceType::Full));
         let search = search(&names, &sample, &options);
-        (draw.candidate(search, &scaled, 0).unwrap(), sample)
+        (draw.candidate(search, &scaled, 0, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
     assert!(model == drawn(&small).0 || small.weight.len() > 2048);
@@ -177,7 +177,7 @@ fn as_many_components_as_rows() {
     let scaled = Scaled::new(&rows);
     let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
     let search = search(&names, &rows, &options);
-    let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
+    let model = draw.candidate(search, &scaled, 0, LLOYD).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
     assert_eq!(model.means().column(0).to_vec(), expected);
