@@ -28,8 +28,8 @@ use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
 use kmeans::Scaled;
-pub use sample::sample_rows;
-use sample::{hash, sample, Drawn};
+pub use sample::{sample_rows, Drawn};
+use sample::{hash, sample};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,13 +114,32 @@ impl Draw {
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
     pub fn start(self, features: &[String], rows: &dyn Rows, options: &Options, pass: Pass) -> Result<Model> {
-        let Drawn { sample, label, complete } = sample(rows, sample_rows(self.k, rows.d()), self.seed);
+        self.start_sharing(&mut None, features, rows, options, pass)
+    }
+
+    /// The same with the sample drawn for an earlier start on these rows, where it serves; else it is drawn anew.
+    ///
+    /// # Errors
+    /// As those of [`Draw::start`].
+    pub fn start_sharing(
+        self,
+        drawn: &mut Option<Drawn>,
+        features: &[String],
+        rows: &dyn Rows,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<Model> {
+        let size = sample_rows(self.k, rows.d());
+        let shared = drawn.take().filter(|drawn| drawn.is(size, self.seed));
+        let drawn = drawn.insert(shared.unwrap_or_else(|| sample(rows, size, self.seed)));
+        let Drawn { sample, label, complete, .. } = &*drawn;
+        let complete = *complete;
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
         let options = &Options { max_iter: LONG, ..options.clone() };
-        let search = Search { features, sample: &sample, label: &label, options, pass };
-        let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
+        let search = Search { features, sample, label, options, pass };
+        let scaled = Scaled::new(sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
         if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
             metrics.push(scaled.alike());
