@@ -158,10 +158,10 @@ def test_an_interruption_has_the_best_so_far(monkeypatch: pytest.MonkeyPatch) ->
 
     fitted = _search._fitted
 
-    def interrupted(rows: pl.Series, extras: list[str], options: Any) -> Any:
+    def interrupted(rows: Any, options: Any) -> Any:
         if options["k"] == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return fitted(rows, extras, options)
+        return fitted(rows, options)
 
     monkeypatch.setattr(_search, "_fitted", interrupted)
     with pytest.raises(pg.FitInterrupted) as caught:
