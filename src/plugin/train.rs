@@ -181,7 +181,8 @@ pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
     let table = input.table(None)?;
     run(input.len(), options.k, table.d(), |pass| {
-        let Training { table, mut em } = CheckedRows::new(input, table, options)?.begin(input, options, pass)?;
+        let Training { table, mut em } =
+            CheckedRows::new(input, table, options)?.begin(input, options, pass)?;
         em.run(table.as_ref(), pass, None)?;
         Ok(em.model())
     })

@@ -28,8 +28,8 @@ use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
 use kmeans::Scaled;
-pub use sample::{sample_rows, Drawn};
 use sample::{hash, sample};
+pub use sample::{sample_rows, Drawn};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,10 +306,7 @@ fn best(candidates: impl Iterator<Item = Result<Scored>>) -> Result<Scored> {
 }
 
 /// The first candidate that no other is better than, in the same way.
-fn best_of<T>(
-    candidates: impl Iterator<Item = Result<T>>,
-    is_better: impl Fn(&T, &T) -> bool,
-) -> Result<T> {
+fn best_of<T>(candidates: impl Iterator<Item = Result<T>>, is_better: impl Fn(&T, &T) -> bool) -> Result<T> {
     let mut best: Option<T> = None;
     let mut failure = Error::Interrupted;
     for candidate in candidates {

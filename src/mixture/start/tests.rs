@@ -362,7 +362,8 @@ fn a_component_on_a_single_row_is_no_gain() {
     let alone = collapse::soundest(search, [Ok(spike.clone())].into_iter()).unwrap();
     assert_eq!((alone.lost.len(), &alone.candidate), (1, &spike));
     for seed in 0..10 {
-        let model = start(Draw { seed, ..draw(3, Method::KMeansPlusPlus) }, &rows, CovarianceType::Full).unwrap();
+        let model =
+            start(Draw { seed, ..draw(3, Method::KMeansPlusPlus) }, &rows, CovarianceType::Full).unwrap();
         let judged = collapse::Judged::new(search, (0.0, model)).unwrap();
         assert_eq!(judged.lost, [0; 0], "{seed}");
     }
