@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from polars_gmm._options import FitOptions
 
 _SHORTEST = 1e-9
+# The limit is estimated from two steps, twice.
+_FEWEST_TO_CONVERGE = 3
 
 Evaluation: TypeAlias = tuple[int, float, float, float]
 
@@ -147,10 +149,9 @@ def fit_in_memory(
         else:
             fitter.run(None)
     except KeyboardInterrupt as interrupt:
-        raise FitInterrupted(_evaluated(fitter, floor)) from interrupt
-    model = _evaluated(fitter, floor)
-    if model is None:
-        raise GmmError("the fit ended before a model was evaluated")
+        best = None if fitter is None else _last_model(fitter, floor)
+        raise FitInterrupted(best) from interrupt
+    model = evaluated(fitter, options)
     if not stopped and unconverged(model, options):
         warnings.warn(_shortfall(fitter, options), ConvergenceWarning, stacklevel=3)
     return model
@@ -170,6 +171,13 @@ def _shortfall(fitter: Fitter, options: FitOptions) -> str:
             f"log-likelihood fell by more than rounding explains: a covariance is nearly singular; "
             f"raise covariance_floor={options['covariance_floor']:g}, or fit fewer components"
         )
+    if max_iter < _FEWEST_TO_CONVERGE:
+        return (
+            f"the fit ended at max_iter={max_iter}, too early to tell whether it has converged: "
+            f"its last change of the mean log-likelihood is {fitter.change:.2g}, and what is left "
+            f"is estimated from {_FEWEST_TO_CONVERGE} iterations or more; raise max_iter, or set "
+            f"tol=0 for so many iterations without a test of convergence"
+        )
     return (
         f"the fit ended at max_iter={max_iter} before it converged: its last change of the mean "
         f"log-likelihood is {fitter.change:.2g}, and more than tol={tol:g} is estimated to be "
@@ -178,9 +186,15 @@ def _shortfall(fitter: Fitter, options: FitOptions) -> str:
     )
 
 
-def _evaluated(fitter: Fitter | None, floor: float) -> GaussianMixture | None:
-    if fitter is None:
-        return None
+def evaluated(fitter: Fitter, options: FitOptions) -> GaussianMixture:
+    """Give the model that a fit ended with, and its course."""
+    model = _last_model(fitter, options["covariance_floor"])
+    if model is None:
+        raise GmmError("the fit ended before a model was evaluated")
+    return model
+
+
+def _last_model(fitter: Fitter, floor: float) -> GaussianMixture | None:
     model = fitter.model()
     return None if model is None else wrap(model, history_frame(fitter.history()), floor)
 

@@ -14,6 +14,7 @@ from polars_gmm._fit import OnIteration, fit_in_memory
 from polars_gmm._options import (
     Acceleration,
     CovarianceType,
+    FitOptions,
     Init,
     Nulls,
     StartMethod,
@@ -138,8 +139,9 @@ class _FrameNamespace:
 
         A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
         candidates (8 for k <= 2, 4 for k > 32) run on it side by side, the worse half leaving
-        after each leg; then components are split and merged as long as the likelihood rises, and
-        one that collapsed on fewer than d + 1 distinct rows is seeded once more. Where `n_init` is
+        after each leg; then components of up to four that differ are split and merged as long as
+        the likelihood rises. Of the ends, the one with the fewest components that collapsed on
+        fewer than d + 1 distinct rows is taken, and these are seeded once more. Where `n_init` is
         given, each candidate runs until it stops, 1000 iterations at most; a single one goes on as
         drawn. With at least 4 times as many rows as the sample has, the chosen one gets up to 100
         iterations more on the sample.
@@ -171,13 +173,7 @@ class _FrameNamespace:
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
-        weight = optional_column("weights", weights)
-        label = optional_column("labels", labels)
-        given = {"weights": weight, "labels": label, "init": start}
-        besides = {option: column for option, column in given.items() if column is not None}
-        rows = select_rows(self._frame.lazy(), features, besides=besides)
-        packed, extras = pack(rows, weight=weight, label=label, start=start)
-        self._check_schema(packed, {"extras": extras, "options": options})
+        packed, extras = self._pack(features, options, weights=weights, labels=labels, start=start)
         return fit_in_memory(
             lambda: self._read(packed),
             extras=extras,
@@ -200,7 +196,9 @@ class _FrameNamespace:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
         prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         progress: bool = False,
     ) -> pl.DataFrame:
         """Fit a mixture for each number of components and covariance structure, best first.
@@ -234,8 +232,13 @@ class _FrameNamespace:
             "raise", or "drop" rows with a null feature.
         seed
             Same seed, same table.
+        acceleration
+            As in ``fit``.
         prior
             As in ``fit``.
+        labels
+            As in ``fit``, 0 to the largest k less 1. A candidate of too few components for them
+            cannot be fitted.
         progress
             Show a bar over the candidates, or a line for each on stderr where tqdm is not
             installed.
@@ -306,6 +309,7 @@ class _FrameNamespace:
                 covariance_floor=covariance_floor,
                 nulls=nulls,
                 seed=seed,
+                acceleration=acceleration,
                 prior=prior,
             )[0]
             for count in counts
@@ -313,11 +317,8 @@ class _FrameNamespace:
         ]
         order = checked_criterion(criterion)
         shows_progress = boolean("progress", progress)
-        weight = optional_column("weights", weights)
-        besides = {} if weight is None else {"weights": weight}
-        rows = select_rows(self._frame.lazy(), features, besides=besides)
-        packed, extras = pack(rows, weight=weight)
-        self._check_schema(packed, {"extras": extras, "options": candidates[0]})
+        most = max(candidates, key=lambda options: options["k"])
+        packed, extras = self._pack(features, most, weights=weights, labels=labels)
         return search_in_memory(
             lambda: self._read(packed),
             extras=extras,
@@ -325,6 +326,24 @@ class _FrameNamespace:
             criterion=order,
             progress=shows_progress,
         )
+
+    def _pack(
+        self,
+        features: tuple[FeatureSpec, ...],
+        options: FitOptions,
+        *,
+        weights: str | pl.Expr | None,
+        labels: str | pl.Expr | None,
+        start: pl.Expr | None = None,
+    ) -> tuple[pl.Expr, list[str]]:
+        """Pack rows and the columns beside them, and check what the schema tells of them."""
+        weight, label = optional_column("weights", weights), optional_column("labels", labels)
+        given = {"weights": weight, "labels": label, "init": start}
+        besides = {option: column for option, column in given.items() if column is not None}
+        rows = select_rows(self._frame.lazy(), features, besides=besides)
+        packed, extras = pack(rows, weight=weight, label=label, start=start)
+        self._check_schema(packed, {"extras": extras, "options": options})
+        return packed, extras
 
     def _read(self, packed: pl.Expr) -> pl.Series:
         with frame_errors(self._frame.lazy().collect_schema(), [packed]):

@@ -201,13 +201,6 @@ impl Block {
         self.responsibilities.fill(0.0);
     }
 
-    /// Takes row `i` out of all components.
-    pub fn clear_components(&mut self, i: usize) {
-        for lane in self.responsibilities.chunks_exact_mut(self.stride.max(1)) {
-            lane[i] = 0.0;
-        }
-    }
-
     /// log p(x) of the rows, after an E-step.
     pub fn log_density(&self) -> &[f64] {
         &self.log_density[..self.len]

@@ -1,6 +1,7 @@
 //! Rows and options -> statistics, an M-step, a fit.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use polars_core::runtime::RAYON;
 
@@ -10,6 +11,7 @@ use super::columns::{check_width, field_order, Input, StartColumn, Table};
 use super::error::{Error, Place, Result};
 use super::options::{FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
+use crate::mixture::start::Drawn;
 use crate::mixture::{self, start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
 
 /// From about this many fused multiply-adds on, threads pay.
@@ -76,46 +78,63 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
 
 /// Rows checked and ready, and the loop at its start.
 pub struct Training {
-    pub table: Table,
+    pub table: Arc<Table>,
     pub em: Em,
 }
 
-/// Checks the data: at least k rows that count, whose numbers are finite.
-///
-/// # Errors
-/// Bad data, too few rows.
-pub fn check(table: &Table, options: &FitOptions) -> Result<()> {
-    let n_rows = table.check(!options.drop_nulls)?;
-    if n_rows < options.k {
-        return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
-    }
-    Ok(())
+/// Rows that have been checked, and the start sample drawn last: what fits of several options share.
+pub struct CheckedRows {
+    table: Arc<Table>,
+    drawn: Option<Drawn>,
 }
 
-/// Checks the data and finds the start.
-///
-/// # Errors
-/// Bad data, too few rows, a start of another shape.
-pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) -> Result<Training> {
-    check(&table, options)?;
-    let (k, em) = (options.k, &options.em);
-    if let Some(prior) = &em.prior {
-        prior.check(table.d())?;
-    }
-    if let Some(column) = input.label()? {
-        let labels = table.labels(&column, k, true)?;
-        if labels.iter().any(Option::is_some) {
-            table.label = labels;
+impl CheckedRows {
+    /// Checks the data: at least k rows that count, whose numbers are finite, and known components below k.
+    ///
+    /// # Errors
+    /// Bad data, too few rows.
+    pub fn new(input: &Input, mut table: Table, options: &FitOptions) -> Result<Self> {
+        let n_rows = table.check(!options.drop_nulls)?;
+        if n_rows < options.k {
+            return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
         }
+        if let Some(column) = input.label()? {
+            let labels = table.labels(&column, options.k, true)?;
+            if labels.iter().any(Option::is_some) {
+                table.label = labels;
+            }
+        }
+        Ok(Self { table: Arc::new(table), drawn: None })
     }
-    let features = &table.features;
-    let start = match &options.init {
-        Init::Draw(draw) => draw.start(features, &table, em, pass)?,
-        Init::Model(model) => given_start(input, features, model)?,
-        Init::Column => start_from_column(input, &table, options, pass)?,
-    };
-    let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
-    Ok(Training { em: Em::new(start, em.clone(), canonical), table })
+
+    /// Number of features.
+    pub fn d(&self) -> usize {
+        self.table.d()
+    }
+
+    /// Finds the start of a fit of no more components than the rows were checked for.
+    ///
+    /// # Errors
+    /// A start of another shape, a known component that is none of the fit.
+    pub fn begin(&mut self, input: &Input, options: &FitOptions, pass: Pass) -> Result<Training> {
+        let (table, em) = (&self.table, &options.em);
+        if let Some(prior) = &em.prior {
+            prior.check(table.d())?;
+        }
+        if let (Some(last), Some(column)) = (table.label.iter().flatten().max(), input.label()?) {
+            if *last as usize >= options.k {
+                table.labels(&column, options.k, true)?;
+            }
+        }
+        let features = &table.features;
+        let start = match &options.init {
+            Init::Draw(draw) => draw.start_sharing(&mut self.drawn, features, table.as_ref(), em, pass)?,
+            Init::Model(model) => given_start(input, features, model)?,
+            Init::Column => start_from_column(input, table, options, pass)?,
+        };
+        let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
+        Ok(Training { em: Em::new(start, em.clone(), canonical), table: Arc::clone(table) })
+    }
 }
 
 /// The given model with its features in the order of the data: by name in a struct, else by position.
@@ -162,8 +181,9 @@ pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
     let table = input.table(None)?;
     run(input.len(), options.k, table.d(), |pass| {
-        let Training { table, mut em } = begin(input, table, options, pass)?;
-        em.run(&table, pass, None)?;
+        let Training { table, mut em } =
+            CheckedRows::new(input, table, options)?.begin(input, options, pass)?;
+        em.run(table.as_ref(), pass, None)?;
         Ok(em.model())
     })
 }
