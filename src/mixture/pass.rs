@@ -1,8 +1,8 @@
 //! One pass over all rows: leaves of a fixed size, merged along a fixed tree.
 //!
-//! Leaf `i` holds rows `i·L .. (i+1)·L`, `L` fixed by `(d, k)`. A range of leaves is cut at the largest power of
-//! two below its length, which is the tree a sequential run builds with a stack of partial sums. So the result
-//! has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
+//! Leaf `i` holds rows `i·L .. (i+1)·L`, read in blocks that stay in a cache. A range of leaves is cut at the largest
+//! power of two below its length, which is the tree a sequential run builds with a stack of partial sums. So the
+//! result has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use polars_core::runtime::RAYON;
 
 use super::cache::Factorised;
-use super::check::Nulls;
+use super::check::{Nulls, Watched};
 use super::columns::{check_width, field_order, Input, StartColumn, Table};
 use super::error::{Error, Place, Result};
 use super::options::{FitOptions, Init, OnFailure};
@@ -49,10 +49,14 @@ fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>
 /// NaN, bad weights.
 pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> Result<(Table, Statistics)> {
     let table = input.table(Some(model.features()))?;
-    table.check(false)?;
+    let weighing = table.weighing()?;
     let form = model.covariance_type().structure().scatter();
     let statistics =
         run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+    // A pass leaves out the rows whose features are null or not finite.
+    if statistics.n_rows != weighing as u64 {
+        table.check(false)?;
+    }
     statistics.check_finite()?;
     Ok((table, statistics))
 }
@@ -64,11 +68,15 @@ pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> 
 pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     let table = input.table(None)?;
     let given = input.responsibilities()?;
-    table.check(false)?;
-    table.check_responsibilities(&given, Nulls::Agree)?;
+    let weighing = table.weighing()?;
     let form = options.covariance_type.structure().scatter();
+    let watched = Watched::new(&given);
     let statistics =
-        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &given, form))?;
+        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
+    if watched.suspects() || statistics.n_rows != weighing as u64 {
+        table.check(false)?;
+        table.check_responsibilities(&given, Nulls::Agree)?;
+    }
     if statistics.weight().iter().sum::<f64>() == 0.0 {
         return Ok(None);
     }
