@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::density::Density;
+use super::density::{Density, Nearby, MANY};
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
 use super::statistics::{Accumulator, Scatter, Statistics};
@@ -32,7 +32,14 @@ pub struct Pass<'a> {
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.
-const LEAF: usize = 1024;
+/// Many components want leaves in which each has some rows, as long as these stay in a cache.
+fn leaf_rows(d: usize, k: usize) -> usize {
+    if k < MANY {
+        return 1024;
+    }
+    let fitting = (128 * k).min((1 << 17) / d.max(1)).clamp(1024, 32_768);
+    1 << fitting.ilog2()
+}
 
 /// Rows of a block, whose features and responsibilities stay in a first-level cache if they can.
 pub fn block_rows(d: usize, k: usize) -> usize {
@@ -52,8 +59,8 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        let fill = |_, block: &mut Block| density.effective_responsibilities(block);
-        self.run(rows, density.k(), form, &fill, &|_| density.means().to_vec())
+        let shares = Shares::Under { density, nearby: Nearby::new(density) };
+        self.run(rows, density.k(), form, &shares)
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -66,37 +73,54 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        let k = given.k();
-        let fill = |start, block: &mut Block| {
-            block.clear();
-            given.assign(start, block);
-        };
-        self.run(rows, k, form, &fill, &|block| first_counted_row(block).repeat(k))
+        self.run(rows, given.k(), form, &Shares::Given(given))
     }
 
-    fn run(self, rows: &dyn Rows, k: usize, form: Scatter, fill: &Fill, guess: &Guess) -> Result<Statistics> {
-        let leaves = rows.n_rows().div_ceil(LEAF);
+    fn run(self, rows: &dyn Rows, k: usize, form: Scatter, shares: &Shares) -> Result<Statistics> {
+        let leaves = rows.n_rows().div_ceil(leaf_rows(rows.d(), k));
         let grain = match self.execution {
             Execution::Sequential => usize::MAX,
             Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
-        let tree = Tree { pass: self, rows, k, form, fill, guess, grain };
+        let tree = Tree { pass: self, rows, k, form, shares, grain };
         tree.sum(0, leaves)
     }
 }
 
-/// Leaves responsibilities in the components of a block that starts at a row.
-type Fill<'a> = dyn Fn(usize, &mut Block) + Sync + 'a;
-/// First guesses of the means of the leaf that a block begins.
-type Guess<'a> = dyn Fn(&Block) -> Vec<f64> + Sync + 'a;
+/// What share each row has in the components.
+enum Shares<'a> {
+    /// Responsibilities that are given.
+    Given(&'a dyn Responsibilities),
+    /// Responsibilities under a model.
+    Under { density: &'a Density, nearby: Option<Nearby<'a>> },
+}
+
+impl Shares<'_> {
+    fn fill(&self, start: usize, block: &mut Block) {
+        match self {
+            Self::Given(given) => {
+                block.clear();
+                given.assign(start, block);
+            }
+            Self::Under { density, .. } => density.effective_responsibilities(block),
+        }
+    }
+
+    /// First guesses of the means of a leaf that begins with this block.
+    fn guess(&self, block: &Block) -> Vec<f64> {
+        match self {
+            Self::Given(given) => first_counted_row(block).repeat(given.k()),
+            Self::Under { density, .. } => density.means().to_vec(),
+        }
+    }
+}
 
 struct Tree<'a> {
     pass: Pass<'a>,
     rows: &'a dyn Rows,
     k: usize,
     form: Scatter,
-    fill: &'a Fill<'a>,
-    guess: &'a Guess<'a>,
+    shares: &'a Shares<'a>,
     grain: usize,
 }
 
@@ -132,21 +156,30 @@ impl Tree<'_> {
     }
 
     fn leaf(&self, leaf: usize, block: &mut Block, accumulator: &mut Accumulator) -> Result<Statistics> {
-        let start = leaf * LEAF;
-        let end = self.rows.n_rows().min(start + LEAF);
+        let size = leaf_rows(self.rows.d(), self.k);
+        let (start, end) = (leaf * size, self.rows.n_rows().min((leaf + 1) * size));
+        if let Shares::Under { nearby: Some(nearby), density } = self.shares {
+            let mut leaf = Block::default();
+            leaf.load(self.rows, start, end - start, 0);
+            return Statistics::of(accumulator, density.means(), |accumulator| {
+                self.go_on()?;
+                nearby.for_each_block(&leaf, block, |block, components| {
+                    accumulator.absorb_in(block, components);
+                });
+                Ok(())
+            });
+        }
         let size = block_rows(self.rows.d(), self.k);
         let load = |start: usize, block: &mut Block| {
             block.load(self.rows, start, size.min(end - start), self.k);
-            (self.fill)(start, block);
+            self.shares.fill(start, block);
         };
         load(start, block);
-        let guess = (self.guess)(block);
+        let guess = self.shares.guess(block);
         let mut loaded = start;
         Statistics::of(accumulator, &guess, |accumulator| {
             for start in (start..end).step_by(size) {
-                if self.pass.cancelled.load(Ordering::Relaxed) {
-                    return Err(Error::Interrupted);
-                }
+                self.go_on()?;
                 if loaded != start {
                     load(start, block);
                     loaded = start;
@@ -155,6 +188,14 @@ impl Tree<'_> {
             }
             Ok(())
         })
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.pass.cancelled.load(Ordering::Relaxed) {
+            Err(Error::Interrupted)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -178,7 +219,8 @@ mod tests {
 
     use super::*;
     use crate::mixture::covariance::CovarianceType;
-    use crate::mixture::rows::{Labels, Sample, PAD};
+    use crate::mixture::model::Model;
+    use crate::mixture::rows::{Labelled, Labels, Sample, PAD};
     use crate::mixture::testing::{assert_all_close, assert_close, model, repeated, sample, whole_weights};
 
     fn bytes(statistics: &Statistics) -> Vec<u8> {
@@ -197,7 +239,7 @@ mod tests {
         for width in 1..5000 {
             let rows = block_rows(width / 3, width - width / 3);
             assert!(
-                LEAF.is_multiple_of(rows) && rows.is_multiple_of(PAD) && rows <= before,
+                leaf_rows(3, 2).is_multiple_of(rows) && rows.is_multiple_of(PAD) && rows <= before,
                 "{width}: {rows}"
             );
             before = rows;
@@ -222,20 +264,70 @@ mod tests {
 
     #[test]
     fn the_stack_and_the_recursion_are_one_tree() {
-        let rows = sample(LEAF * 45 + 7, 3, 2);
+        let rows = sample(leaf_rows(3, 2) * 45 + 7, 3, 2);
         let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
-        let fill = |_: usize, block: &mut Block| density.effective_responsibilities(block);
-        let guess = |_: &Block| density.means().to_vec();
+        let shares = Shares::Under { density: &density, nearby: None };
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
                 let (pass, form) = (Pass::SEQUENTIAL, Scatter::Full);
-                let tree = Tree { pass, rows: &rows, k: 2, form, fill: &fill, guess: &guess, grain };
+                let tree = Tree { pass, rows: &rows, k: 2, form, shares: &shares, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
             for grain in [1, 2, 4, 16] {
                 assert_eq!(sum(grain), sum(usize::MAX), "{leaves} leaves, grain {grain}");
             }
         }
+    }
+
+    #[test]
+    fn many_components_are_evaluated_as_few_are() {
+        for kind in CovarianceType::ALL {
+            for (d, spread) in [(1, 1.0), (2, 30.0), (4, 300.0), (9, 5.0), (30, 10.0)] {
+                let mut rows = whole_weights(sample(5000, d, 4));
+                let model = model(kind, 60, d, 5);
+                for (j, column) in rows.columns.iter_mut().enumerate() {
+                    for (i, x) in column.iter_mut().enumerate() {
+                        *x = *x * 0.5 + spread * model.means()[[i % 60, j]];
+                    }
+                }
+                let (features, weights) = (model.features().to_vec(), model.weights().clone());
+                let means = model.means() * spread;
+                let model = Model::new(features, kind, weights, means, model.covariances().clone()).unwrap();
+                let density = model.density().unwrap();
+                let form = kind.structure().scatter();
+                let near = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
+                let shares = Shares::Under { density: &density, nearby: None };
+                let all = Pass::SEQUENTIAL.run(&rows, 60, form, &shares).unwrap();
+                assert_eq!((near.n_rows, near.total_weight), (all.n_rows, all.total_weight));
+                assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
+                assert_close(near.entropy / near.total_weight, all.entropy / all.total_weight, 1e-12);
+                assert_all_close(near.weight(), all.weight(), 1e-12);
+                for c in (0..60).filter(|c| all.weight()[*c] > 1e-3) {
+                    for j in 0..d {
+                        let scale = all.scatter_entry(c, j, j) + all.weight()[c] * 1e-9;
+                        let deviation = (scale / all.weight()[c]).sqrt();
+                        let shift = near.mean()[c * d + j] - all.mean()[c * d + j];
+                        assert!(shift.abs() <= 1e-10 * deviation, "{kind:?} {d} {c}: {shift} {deviation}");
+                        let change = near.scatter_entry(c, j, j) - all.scatter_entry(c, j, j);
+                        assert!(change.abs() <= 1e-9 * scale, "{kind:?} {d} {c}: {change} {scale}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn known_components_are_kept_among_many() {
+        let mut rows = sample(3000, 2, 4);
+        rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += (i % 50) as f64 * 20.0);
+        let labels: Vec<Option<u32>> = (0..3000).map(|i| (i % 3 == 0).then_some(i % 7)).collect();
+        let labelled = Labelled { rows: &rows, label: &labels };
+        let density = model(CovarianceType::Full, 50, 2, 5).density().unwrap();
+        let near = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
+        let shares = Shares::Under { density: &density, nearby: None };
+        let all = Pass::SEQUENTIAL.run(&labelled, 50, Scatter::Full, &shares).unwrap();
+        assert_all_close(near.weight(), all.weight(), 1e-12);
+        assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
     }
 
     #[test]
