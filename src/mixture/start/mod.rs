@@ -13,6 +13,8 @@ mod kmeans;
 mod sample;
 mod split_merge;
 
+use std::sync::Arc;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Exp1;
@@ -94,7 +96,7 @@ const fn effort(k: usize) -> (u32, usize) {
 /// The sample, and what is fitted to it how.
 #[derive(Clone, Copy)]
 struct Search<'a> {
-    features: &'a [String],
+    features: &'a Arc<[String]>,
     sample: &'a Sample,
     /// The component of each row, where it is known; empty where none is.
     label: &'a [Option<u32>],
@@ -113,6 +115,7 @@ impl Draw {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
         let options = &Options { max_iter: LONG, ..options.clone() };
+        let features = &features.into();
         let search = Search { features, sample: &sample, label: &label, options, pass };
         let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
@@ -280,7 +283,7 @@ pub fn assigned(
         return Err(Error::EmptyStart { component });
     }
     let bounds = Regularisation::new(options, &statistics);
-    Model::maximize_within(features, options.covariance_type, &statistics, &bounds, None)
+    Model::maximize_within(&features.into(), options.covariance_type, &statistics, &bounds, None)
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.

@@ -23,7 +23,7 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
     draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
 }
 
-fn search<'a>(features: &'a [String], sample: &'a Sample, options: &'a Options) -> Search<'a> {
+fn search<'a>(features: &'a Arc<[String]>, sample: &'a Sample, options: &'a Options) -> Search<'a> {
     Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
 }
 
