@@ -402,11 +402,17 @@ mod tests {
         }
     }
 
+    /// A definite matrix whose off-diagonal entries matter.
+    fn definite(d: usize, columns: usize, diagonal: f64) -> Vec<f64> {
+        let mut matrix = gram(d, columns);
+        (0..d).for_each(|j| matrix[j * d + j] += diagonal + 0.3 * j as f64);
+        matrix
+    }
+
     #[test]
     fn pencils_are_diagonalised() {
         for m in [1, 2, 3, 6, 12] {
-            let (mut a, b) = (gram(m, 2 * m), gram(m, 3 * m));
-            (0..m).for_each(|i| a[i * m + i] -= 3.0);
+            let (a, b) = (definite(m, 4, -2.0), definite(m, 7, 1.0));
             let pencil = Pencil::new(&a, &b, m).unwrap();
             let Eigen { values, vectors } = pencil.eigen();
             assert_eq!((values.len(), vectors.len()), (m, m * m));
@@ -426,8 +432,9 @@ mod tests {
 
     #[test]
     fn directions_that_depend_on_others_are_left_out() {
-        let b = gram(5, 3);
-        let eigen = Pencil::new(&gram(5, 9), &b, 5).unwrap().eigen();
+        let rows = [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0], [1.0, 1.0, 3.0], [0.0, 2.0, 2.0], [5.0, 0.0, 0.0]];
+        let b: Vec<f64> = (0..25).map(|e| dot(&rows[e / 5], &rows[e % 5])).collect();
+        let eigen = Pencil::new(&definite(5, 3, 1.0), &b, 5).unwrap().eigen();
         assert_eq!((eigen.values.len(), eigen.vectors.len()), (3, 15));
         assert!(Pencil::new(&[1.0], &[f64::NAN], 1).is_none());
         assert!(Pencil::new(&[1.0], &[0.0], 1).is_none());
@@ -437,7 +444,7 @@ mod tests {
     #[test]
     fn pencils_are_solved_where_they_are_definite() {
         let m = 4;
-        let (a, b) = (gram(m, 2 * m), gram(m, 3 * m));
+        let (a, b) = (definite(m, 3, 0.5), definite(m, 5, 1.0));
         let pencil = Pencil::new(&a, &b, m).unwrap();
         let eigen = pencil.eigen();
         let least = eigen.values.iter().copied().fold(f64::INFINITY, f64::min);

@@ -287,6 +287,21 @@ impl Model {
         }
     }
 
+    /// Whether another model has the same components, to the bit, in any order.
+    pub fn has_components_of(&self, other: &Self) -> bool {
+        let shared = self.covariances.len_of(Axis(0)) != self.k();
+        let same = |a: usize, b: usize| {
+            self.weights[a] == other.weights[b]
+                && self.means.row(a) == other.means.row(b)
+                && (shared
+                    || self.covariances.index_axis(Axis(0), a) == other.covariances.index_axis(Axis(0), b))
+        };
+        self.means.dim() == other.means.dim()
+            && self.covariances.dim() == other.covariances.dim()
+            && (!shared || self.covariances == other.covariances)
+            && (0..self.k()).all(|a| (0..self.k()).any(|b| same(a, b)))
+    }
+
     /// The same model with its features in another order: feature `j` becomes what `order[j]` was, named `features[j]`.
     #[must_use]
     pub fn reordered(&self, features: &[String], order: &[usize]) -> Self {

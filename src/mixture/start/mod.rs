@@ -206,13 +206,14 @@ impl Search<'_> {
         Ok(scored(&em))
     }
 
-    /// Runs candidates side by side; after each leg, which is twice as long as the one before, the better half goes on
+    /// Runs candidates side by side, those that are drawn twice once; after each leg, which is twice as long as the one before, the better half goes on
     /// (successive halving: Jamieson & Talwalkar 2016). Candidates that fail are passed over as long as one does not.
     fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
         let mut field = Vec::new();
         for candidate in candidates {
             match candidate {
+                Ok(model) if field.iter().any(|em: &Em| em.ask().has_components_of(&model)) => {}
                 Ok(model) => field.push(Em::new(model, self.options.clone(), false)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => failure = error,

@@ -131,7 +131,7 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let drawn = |rows: &Sample| {
         let sample = sample(rows, sample_rows(3, 1), 1).sample;
         let scaled = Scaled::new(&sample);
-        let (names, options) = (names(1), options(CovarianceType::Full));
+        let (names, options) = (names(1).into(), options(CovarianceType::Full));
         let search = search(&names, &sample, &options);
         (draw.candidate(search, &scaled, 0).unwrap(), sample)
     };
@@ -175,7 +175,7 @@ fn as_many_components_as_rows() {
     }
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
-    let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
+    let (draw, names, options) = (draw(7, Method::KMeans), names(2).into(), options(CovarianceType::Diag));
     let search = search(&names, &rows, &options);
     let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
