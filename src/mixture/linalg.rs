@@ -331,11 +331,28 @@ const SWEEPS: usize = 30;
 /// Leaves the eigenvalues of a symmetric matrix on its diagonal and the eigenvectors in the columns of `q`: cyclic Jacobi
 /// rotations (Golub & Van Loan 2013, §8.5), which for a handful of rows are faster than what blocked methods set up.
 fn jacobi(a: &mut [f64], q: &mut [f64], n: usize) {
+    // The same code, compiled for each order that is usual.
+    match n {
+        2 => sweeps(a, q, 2),
+        3 => sweeps(a, q, 3),
+        4 => sweeps(a, q, 4),
+        5 => sweeps(a, q, 5),
+        6 => sweeps(a, q, 6),
+        _ => sweeps(a, q, n),
+    }
+}
+
+/// Off the diagonal this much, relative to it and squared, is rounding: a sweep before, it was the root of it.
+const DIAGONAL: f64 = 1e-28;
+
+#[inline(always)]
+fn sweeps(a: &mut [f64], q: &mut [f64], n: usize) {
+    let (a, q) = (&mut a[..n * n], &mut q[..n * n]);
     (0..n).for_each(|i| q[i * n + i] = 1.0);
     for _ in 0..SWEEPS {
         let diagonal: f64 = (0..n).map(|i| a[i * n + i] * a[i * n + i]).sum();
         let beside = |i: usize| (0..i).map(|j| a[i * n + j] * a[i * n + j]).sum::<f64>();
-        if (0..n).map(beside).sum::<f64>() <= f64::EPSILON * f64::EPSILON * diagonal {
+        if (0..n).map(beside).sum::<f64>() <= DIAGONAL * diagonal {
             return;
         }
         for i in 1..n {
@@ -347,6 +364,7 @@ fn jacobi(a: &mut [f64], q: &mut [f64], n: usize) {
 }
 
 /// One rotation, in the plane of two axes, that makes their entry zero.
+#[inline(always)]
 fn rotate(a: &mut [f64], q: &mut [f64], n: usize, (i, j): (usize, usize)) {
     let entry = a[i * n + j];
     if entry == 0.0 {
