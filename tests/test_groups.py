@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +21,8 @@ xy = pl.struct("x", "y")
 Engine = Literal["in-memory", "streaming"]
 ENGINES: tuple[Engine, ...] = ("in-memory", "streaming")
 CRITERIA: tuple[Literal["bic", "aic", "icl"], ...] = ("bic", "aic", "icl")
-IRIS = pl.read_csv(Path(__file__).parents[1] / "examples" / "iris.csv")
+ROOT = Path(__file__).resolve().parents[1]
+IRIS = pl.read_csv(ROOT / "examples" / "iris.csv")
 
 
 def grouped_rows(groups: int, each: int, seed: int = 0) -> pl.DataFrame:
@@ -357,3 +360,18 @@ def test_species_of_iris_are_told_by_their_own_mixtures() -> None:
     guesses = likely.unique("index", keep="first", maintain_order=True)
     # Quadratic discriminant analysis with equal priors: 3 rows of 150 (Fisher 1936 by MASS::qda).
     assert guesses.filter(pl.col("species") != pl.col("guess")).height == 3
+
+
+def test_the_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    example = importlib.import_module("groups")
+    assert example.species()["right"].to_list() == [50, 48, 49]
+    found = example.shops(groups=40, rows=100)
+    assert found["odd baskets"].item() == 40
+
+
+def test_the_page_has_the_figures_of_the_last_results() -> None:
+    results = json.loads((ROOT / "benches" / "results" / "groups.json").read_text("utf-8"))
+    page = (ROOT / "docs" / "groups.md").read_text("utf-8")
+    for line in results["said"]:
+        assert line in page

@@ -229,7 +229,7 @@ impl Search<'_> {
                     Err(error) => failure = error,
                 }
             }
-            ran.sort_by(|a, b| scored(b).0.total_cmp(&scored(a).0));
+            ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
             ran.truncate(ran.len().div_ceil(2));
             field = ran;
             leg *= 2;
@@ -246,8 +246,11 @@ impl Search<'_> {
 }
 
 fn scored(em: &Em) -> Scored {
-    let objective = em.objective().unwrap_or(f64::NEG_INFINITY);
-    (objective, em.model().unwrap_or_else(|| em.ask().clone()))
+    (objective(em), em.model().unwrap_or_else(|| em.ask().clone()))
+}
+
+fn objective(em: &Em) -> f64 {
+    em.objective().unwrap_or(f64::NEG_INFINITY)
 }
 
 /// The candidate of highest objective; candidates that fail are passed over as long as one does not.
