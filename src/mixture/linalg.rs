@@ -438,11 +438,11 @@ mod tests {
                 let entry = |e: usize| vectors[s * m + e / m] * x[e] * vectors[t * m + e % m];
                 (0..m * m).map(entry).sum::<f64>()
             };
-            for s in 0..m {
+            for (s, value) in values.iter().enumerate() {
                 for t in 0..m {
-                    let expected = if s == t { (1.0, values[s]) } else { (0.0, 0.0) };
+                    let expected = if s == t { (1.0, *value) } else { (0.0, 0.0) };
                     assert!((form(&b, s, t) - expected.0).abs() < 1e-10, "{m}");
-                    assert!((form(&a, s, t) - expected.1).abs() < 1e-9 * (1.0 + values[s].abs()), "{m}");
+                    assert!((form(&a, s, t) - expected.1).abs() < 1e-9 * (1.0 + value.abs()), "{m}");
                 }
             }
         }
