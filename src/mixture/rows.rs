@@ -1,8 +1,6 @@
 //! A block of rows. Lanes are rows: feature `j` of all rows of the block lies contiguously, padded
 //! to a multiple of [`PAD`], so that vector code never meets a tail.
 
-use std::cell::Cell;
-
 /// Rows are padded to a multiple of this: four vectors of the widest instruction set.
 pub const PAD: usize = 32;
 
@@ -47,7 +45,7 @@ pub trait Responsibilities: Sync {
 ///
 /// `features` is `d` lanes of `stride`, `responsibilities` is `k` lanes of `stride`.
 /// Padding rows, null rows and rows that are not finite hold zeros and weigh nothing.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Block {
     len: usize,
     stride: usize,
@@ -62,63 +60,6 @@ pub struct Block {
     pub(super) log_density: Vec<f64>,
     pub(super) entropy: Vec<f64>,
     pub(super) scratch: Vec<f64>,
-}
-
-/// What a small block leaves to the next one of its thread: a fit of few rows makes a block for every pass.
-#[derive(Default)]
-struct Spare {
-    numbers: [Vec<f64>; 6],
-    state: Vec<RowState>,
-}
-
-/// Numbers in a lane that is left, at most.
-const SMALL: usize = 1 << 12;
-
-thread_local! {
-    static SPARE: Cell<Spare> = Cell::default();
-}
-
-impl Default for Block {
-    fn default() -> Self {
-        let Spare { numbers, state } = SPARE.try_with(Cell::take).unwrap_or_default();
-        let [features, weight, responsibilities, log_density, entropy, scratch] = numbers;
-        let label = Vec::new();
-        let (len, stride, d, k) = (0, 0, 0, 0);
-        let mut block = Self {
-            len,
-            stride,
-            d,
-            k,
-            features,
-            weight,
-            state,
-            label,
-            responsibilities,
-            log_density,
-            entropy,
-            scratch,
-        };
-        block.reset(0, 0, 0);
-        block
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        let lanes = [
-            &mut self.features,
-            &mut self.weight,
-            &mut self.responsibilities,
-            &mut self.log_density,
-            &mut self.entropy,
-            &mut self.scratch,
-        ];
-        if lanes.iter().all(|lane| lane.capacity() <= SMALL) {
-            let spare = Spare { numbers: lanes.map(std::mem::take), state: std::mem::take(&mut self.state) };
-            // A thread that ends has no use for it.
-            SPARE.try_with(|kept| kept.set(spare)).unwrap_or_default();
-        }
-    }
 }
 
 impl Block {

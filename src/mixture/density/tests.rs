@@ -183,7 +183,7 @@ fn instruction_sets_agree() {
             level.run(LogJoint { density: &density, block: &mut block });
             let joint = block.responsibilities.clone();
             level.run(Normalise { block: &mut block });
-            (joint, block.responsibilities.clone(), block.log_density.clone(), block.entropy.clone())
+            (joint, block.responsibilities, block.log_density, block.entropy)
         };
         let scalar = run(&Level::Scalar);
         for level in Level::all() {
