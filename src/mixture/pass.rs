@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::density::Density;
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
-use super::statistics::{Scatter, Statistics};
+use super::statistics::{Accumulator, Scatter, Statistics};
 
 /// Whether a pass may use the threads of the current rayon pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +31,16 @@ pub struct Pass<'a> {
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// Rows of a leaf: a power of two, so that features and responsibilities stay near 512 kB.
-pub fn leaf_rows(d: usize, k: usize) -> usize {
-    let fitting = (65_536 / (d + k).max(1)).clamp(64, 1024);
-    1 << fitting.ilog2()
+/// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.
+const LEAF: usize = 1024;
+
+/// Rows of a block, whose features and responsibilities stay in a first-level cache if they can.
+pub fn block_rows(d: usize, k: usize) -> usize {
+    match d + k {
+        0..=32 => 256,
+        33..=64 => 128,
+        _ => 64,
+    }
 }
 
 impl Pass<'_> {
@@ -46,10 +52,8 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        self.run(rows, density.k(), form, &|_, block| {
-            density.responsibilities(block);
-            Statistics::of_block(block, density.means(), form)
-        })
+        let fill = |_, block: &mut Block| density.effective_responsibilities(block);
+        self.run(rows, density.k(), form, &fill, &|_| density.means().to_vec())
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -63,34 +67,36 @@ impl Pass<'_> {
         form: Scatter,
     ) -> Result<Statistics> {
         let k = given.k();
-        self.run(rows, k, form, &|start, block| {
+        let fill = |start, block: &mut Block| {
+            block.clear();
             given.assign(start, block);
-            let about = first_counted_row(block);
-            Statistics::of_block(block, &about.repeat(k), form)
-        })
+        };
+        self.run(rows, k, form, &fill, &|block| first_counted_row(block).repeat(k))
     }
 
-    fn run(self, rows: &dyn Rows, k: usize, form: Scatter, leaf: &Leaf) -> Result<Statistics> {
-        let size = leaf_rows(rows.d(), k);
-        let leaves = rows.n_rows().div_ceil(size);
+    fn run(self, rows: &dyn Rows, k: usize, form: Scatter, fill: &Fill, guess: &Guess) -> Result<Statistics> {
+        let leaves = rows.n_rows().div_ceil(LEAF);
         let grain = match self.execution {
             Execution::Sequential => usize::MAX,
             Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
-        let tree = Tree { pass: self, rows, k, form, leaf, size, grain };
+        let tree = Tree { pass: self, rows, k, form, fill, guess, grain };
         tree.sum(0, leaves)
     }
 }
 
-type Leaf<'a> = dyn Fn(usize, &mut Block) -> Statistics + Sync + 'a;
+/// Leaves responsibilities in the components of a block that starts at a row.
+type Fill<'a> = dyn Fn(usize, &mut Block) + Sync + 'a;
+/// First guesses of the means of the leaf that a block begins.
+type Guess<'a> = dyn Fn(&Block) -> Vec<f64> + Sync + 'a;
 
 struct Tree<'a> {
     pass: Pass<'a>,
     rows: &'a dyn Rows,
     k: usize,
     form: Scatter,
-    leaf: &'a Leaf<'a>,
-    size: usize,
+    fill: &'a Fill<'a>,
+    guess: &'a Guess<'a>,
     grain: usize,
 }
 
@@ -109,15 +115,10 @@ impl Tree<'_> {
     /// The same tree on one thread: a stack of sums whose sizes are falling powers of two.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
         let mut block = Block::default();
+        let mut accumulator = Accumulator::new(self.k, self.rows.d(), self.form);
         let mut stack: Vec<Statistics> = Vec::new();
         for leaf in first..end {
-            if self.pass.cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-            let start = leaf * self.size;
-            let len = self.size.min(self.rows.n_rows() - start);
-            block.load(self.rows, start, len, self.k);
-            stack.push((self.leaf)(start, &mut block));
+            stack.push(self.leaf(leaf, &mut block, &mut accumulator)?);
             let mut done = leaf - first + 1;
             while done.is_multiple_of(2) {
                 fold(&mut stack);
@@ -128,6 +129,32 @@ impl Tree<'_> {
             fold(&mut stack);
         }
         Ok(stack.pop().unwrap_or_else(|| Statistics::new(self.k, self.rows.d(), self.form)))
+    }
+
+    fn leaf(&self, leaf: usize, block: &mut Block, accumulator: &mut Accumulator) -> Result<Statistics> {
+        let start = leaf * LEAF;
+        let end = self.rows.n_rows().min(start + LEAF);
+        let size = block_rows(self.rows.d(), self.k);
+        let load = |start: usize, block: &mut Block| {
+            block.load(self.rows, start, size.min(end - start), self.k);
+            (self.fill)(start, block);
+        };
+        load(start, block);
+        let guess = (self.guess)(block);
+        let mut loaded = start;
+        Statistics::of(accumulator, &guess, |accumulator| {
+            for start in (start..end).step_by(size) {
+                if self.pass.cancelled.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                if loaded != start {
+                    load(start, block);
+                    loaded = start;
+                }
+                accumulator.absorb(block);
+            }
+            Ok(())
+        })
     }
 }
 
@@ -151,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::mixture::covariance::CovarianceType;
-    use crate::mixture::rows::{Labels, Sample};
+    use crate::mixture::rows::{Labels, Sample, PAD};
     use crate::mixture::testing::{assert_all_close, assert_close, model, repeated, sample, whole_weights};
 
     fn bytes(statistics: &Statistics) -> Vec<u8> {
@@ -165,16 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_powers_of_two_and_shrink_with_the_width() {
-        let mut before = leaf_rows(0, 0);
-        assert_eq!(before, 1024);
+    fn blocks_divide_leaves_and_shrink_with_the_width() {
+        let mut before = block_rows(0, 0);
         for width in 1..5000 {
-            let rows = leaf_rows(width / 3, width - width / 3);
-            assert!(rows.is_power_of_two() && (64..=before).contains(&rows), "{width}: {rows}");
-            assert_eq!(rows, leaf_rows(width, 0));
+            let rows = block_rows(width / 3, width - width / 3);
+            assert!(
+                LEAF.is_multiple_of(rows) && rows.is_multiple_of(PAD) && rows <= before,
+                "{width}: {rows}"
+            );
             before = rows;
         }
-        assert_eq!(before, 64);
     }
 
     #[test]
@@ -195,16 +222,14 @@ mod tests {
 
     #[test]
     fn the_stack_and_the_recursion_are_one_tree() {
-        let rows = sample(64 * 45 + 7, 3, 2);
+        let rows = sample(LEAF * 45 + 7, 3, 2);
         let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
-        let leaf = |_: usize, block: &mut Block| {
-            density.responsibilities(block);
-            Statistics::of_block(block, density.means(), Scatter::Full)
-        };
+        let fill = |_: usize, block: &mut Block| density.effective_responsibilities(block);
+        let guess = |_: &Block| density.means().to_vec();
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
                 let (pass, form) = (Pass::SEQUENTIAL, Scatter::Full);
-                let tree = Tree { pass, rows: &rows, k: 2, form, leaf: &leaf, size: 64, grain };
+                let tree = Tree { pass, rows: &rows, k: 2, form, fill: &fill, guess: &guess, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
             for grain in [1, 2, 4, 16] {
