@@ -272,7 +272,7 @@ EXPRESSIONS = [
         "fit",
         "rows",
         "aggregate",
-        lambda x, _: x.fit([3, 1, 2], criterion="aic", **FIT),
+        lambda x, _: x.fit([3, 2], criterion="aic", **FIT),
         variant="best",
         dtype=MODEL,
     ),

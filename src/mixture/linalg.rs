@@ -194,135 +194,139 @@ pub struct Eigen {
     pub vectors: Vec<f64>,
 }
 
-/// A symmetric matrix `A` in the metric of another, `B`, over the directions in which `B` is not negligible: those that
-/// its Cholesky factorisation with pivots finds, `B = L Lᵀ`, and `C = L⁻¹ A L⁻ᵀ` (Golub & Van Loan 2013, §4.2.8, §8.7.2).
+/// A symmetric matrix `A` in the metric of another, `B`, over the directions in which `B` is not negligible: a basis
+/// `W` with `Wᵀ B W = 1`, and `C = Wᵀ A W` (Golub & Van Loan 2013, §8.7.2).
 #[derive(Clone, Debug)]
 pub struct Pencil {
     m: usize,
-    /// The rows and columns of `L` and `C`.
-    order: Vec<usize>,
-    /// `√B_ii`, by which both are scaled first; then `L`, whose rows are `m` apart.
-    scale_and_l: Vec<f64>,
+    r: usize,
+    /// `r` vectors of `m` numbers.
+    basis: Vec<f64>,
     c: Vec<f64>,
 }
 
 impl Pencil {
     /// None for matrices that are not finite, or where `B` has a diagonal of zeros.
     pub fn new(a: &[f64], b: &[f64], m: usize) -> Option<Self> {
-        let mut scale_and_l = vec![0.0; m + m * m];
-        let (scale, l) = scale_and_l.split_at_mut(m);
-        for (i, s) in scale.iter_mut().enumerate() {
-            *s = b[i * m + i].sqrt();
-        }
-        let scaled = |x: &[f64], i: usize, j: usize| x[i * m + j] / scale[i] / scale[j];
-        let finite = |i: usize| (0..m).all(|j| (scaled(a, i, j) + scaled(b, i, j)).is_finite());
-        if m == 0 || !(0..m).all(finite) {
-            return None;
-        }
-        let mut order: Vec<usize> = (0..m).collect();
-        let r = pivoted_cholesky(|i, j| scaled(b, i, j), l, &mut order);
-        order.truncate(r);
-        let mut c = vec![0.0; r * r];
-        for s in 0..r {
-            for t in 0..r {
-                c[s * r + t] = scaled(a, order[s], order[t]);
+        let basis = with_room(m + m * m, |room| {
+            let (scale, unit) = room.split_at_mut(m);
+            for (i, s) in scale.iter_mut().enumerate() {
+                *s = b[i * m + i].sqrt();
             }
-        }
-        for t in 0..r {
-            forward(l, m, r, |s| s * r + t, &mut c);
-        }
-        for s in 0..r {
-            forward(l, m, r, |t| s * r + t, &mut c);
-        }
-        Some(Self { m, order, scale_and_l, c })
+            let finite = |e: usize| ((a[e] + b[e]) / scale[e / m] / scale[e % m]).is_finite();
+            if m == 0 || !(0..m * m).all(finite) {
+                return None;
+            }
+            for (e, x) in unit.iter_mut().enumerate() {
+                *x = b[e] / scale[e / m] / scale[e % m];
+            }
+            let mut basis = triangular_basis(unit, m).unwrap_or_else(|| principal_basis(unit, m));
+            for vector in basis.chunks_exact_mut(m) {
+                vector.iter_mut().zip(&*scale).for_each(|(x, s)| *x /= s);
+            }
+            Some(basis)
+        })?;
+        let r = basis.len() / m;
+        let mut c = vec![0.0; r * r];
+        with_room(m, |image| {
+            for (t, w) in basis.chunks_exact(m).enumerate() {
+                image.iter_mut().enumerate().for_each(|(i, y)| *y = dot(&a[i * m..][..m], w));
+                for (s, v) in basis.chunks_exact(m).enumerate().take(t + 1) {
+                    let entry = dot(v, image);
+                    (c[s * r + t], c[t * r + s]) = (entry, entry);
+                }
+            }
+        });
+        Some(Self { m, r, basis, c })
     }
 
     /// Eigenvalues and eigenvectors: `A w = h B w`, `wᵀ B w = 1`.
     pub fn eigen(&self) -> Eigen {
-        let (m, r) = (self.m, self.order.len());
+        let (m, r) = (self.m, self.r);
         let (mut c, mut q) = (self.c.clone(), vec![0.0; r * r]);
         jacobi(&mut c, &mut q, r);
         let mut vectors = vec![0.0; r * m];
         for (t, vector) in vectors.chunks_exact_mut(m).enumerate() {
-            self.backward(|s| q[s * r + t], vector);
+            self.combine(|s| q[s * r + t], vector);
         }
         Eigen { values: (0..r).map(|t| c[t * r + t]).collect(), vectors }
     }
 
     /// Whether no eigenvalue is below `least`.
     pub fn is_above(&self, least: f64) -> bool {
-        is_above(&self.c, self.order.len(), least)
+        is_above(&self.c, self.r, least)
     }
 
     /// `A⁻¹ x`, and `xᵀ A⁻¹ x` and `xᵀ B⁻¹ x`; none unless all eigenvalues are above `least`.
     pub fn solve(&self, x: &[f64], least: f64) -> Option<(Vec<f64>, f64, f64)> {
-        let (m, r) = (self.m, self.order.len());
+        let (m, r) = (self.m, self.r);
         if !self.is_above(least) {
             return None;
         }
-        let (scale, l) = self.scale_and_l.split_at(m);
         with_room(r * r + r, |room| {
-            let (g, z) = room.split_at_mut(r * r);
-            g.copy_from_slice(&self.c);
-            cholesky(g, r).ok()?;
-            z.iter_mut().zip(&self.order).for_each(|(z, i)| *z = x[*i] / scale[*i]);
-            forward(l, m, r, |s| s, z);
+            let (l, z) = room.split_at_mut(r * r);
+            l.copy_from_slice(&self.c);
+            cholesky(l, r).ok()?;
+            z.iter_mut().zip(self.basis.chunks_exact(m)).for_each(|(z, w)| *z = dot(w, x));
             let in_b = dot(z, z);
-            forward(g, r, r, |s| s, z);
+            for s in 0..r {
+                z[s] = (z[s] - dot(&l[s * r..][..s], &z[..s])) / l[s * r + s];
+            }
             let in_a = dot(z, z);
             for s in (0..r).rev() {
-                let solved: f64 = (s + 1..r).map(|u| g[u * r + s] * z[u]).sum();
-                z[s] = (z[s] - solved) / g[s * r + s];
+                let solved: f64 = (s + 1..r).map(|u| l[u * r + s] * z[u]).sum();
+                z[s] = (z[s] - solved) / l[s * r + s];
             }
             let mut y = vec![0.0; m];
-            self.backward(|s| z[s], &mut y);
+            self.combine(|s| z[s], &mut y);
             Some((y, in_a, in_b))
         })
     }
 
-    /// Solves `Lᵀ w = z`, and takes the scale off.
-    fn backward(&self, z: impl Fn(usize) -> f64, w: &mut [f64]) {
-        let (scale, l) = self.scale_and_l.split_at(self.m);
-        let order = &self.order;
-        for s in (0..order.len()).rev() {
-            let solved: f64 = (s + 1..order.len()).map(|u| l[u * self.m + s] * w[order[u]]).sum();
-            w[order[s]] = (z(s) - solved) / l[s * self.m + s];
+    /// Adds up the basis.
+    fn combine(&self, by: impl Fn(usize) -> f64, sum: &mut [f64]) {
+        for (s, w) in self.basis.chunks_exact(self.m).enumerate() {
+            let share = by(s);
+            sum.iter_mut().zip(w).for_each(|(y, x)| *y += share * x);
         }
-        w.iter_mut().zip(scale).for_each(|(x, s)| *x /= s);
     }
 }
 
-/// Pivots of a Gram matrix of unit vectors below this are rounding.
+/// The squared pivots of a Gram matrix of unit vectors that is far from singular are above this.
+const REGULAR: f64 = 1e-3;
+/// Eigenvalues of a Gram matrix below this, relative to the largest, are rounding.
 const NEGLIGIBLE: f64 = 1e-8;
 
-/// The rows of `L`, `m` apart, for the first of `order` until no pivot is left that is not negligible; their number.
-fn pivoted_cholesky(entry: impl Fn(usize, usize) -> f64, l: &mut [f64], order: &mut [usize]) -> usize {
-    let m = order.len();
-    let left = |l: &[f64], order: &[usize], i: usize, n: usize| {
-        entry(order[i], order[i]) - l[i * m..][..n].iter().map(|x| x * x).sum::<f64>()
-    };
-    for n in 0..m {
-        let pivots = (n..m).map(|i| (left(l, order, i, n), i));
-        let Some((pivot, at)) = pivots.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|p| p.0 > NEGLIGIBLE) else {
-            return n;
-        };
-        order.swap(n, at);
-        (0..n).for_each(|t| l.swap(n * m + t, at * m + t));
-        l[n * m + n] = pivot.sqrt();
-        for i in n + 1..m {
-            let s: f64 = (0..n).map(|t| l[i * m + t] * l[n * m + t]).sum();
-            l[i * m + n] = (entry(order[i], order[n]) - s) / l[n * m + n];
+/// The rows of `L⁻¹`, `B = L Lᵀ`, if `B` is far from singular.
+fn triangular_basis(b: &[f64], m: usize) -> Option<Vec<f64>> {
+    with_room(m * m + m, |room| {
+        let (l, ones) = room.split_at_mut(m * m);
+        l.copy_from_slice(b);
+        cholesky(l, m).ok()?;
+        if (0..m).any(|i| l[i * m + i] * l[i * m + i] < REGULAR) {
+            return None;
         }
-    }
-    m
+        ones.fill(1.0);
+        let packed = inverse_lower(l, ones, m);
+        let mut basis = vec![0.0; m * m];
+        for (i, row) in basis.chunks_exact_mut(m).enumerate() {
+            row[..=i].copy_from_slice(&packed[triangle(i)..][..=i]);
+        }
+        Some(basis)
+    })
 }
 
-/// Solves `L x = b` for the entries of a matrix at these places.
-fn forward(l: &[f64], m: usize, r: usize, at: impl Fn(usize) -> usize, matrix: &mut [f64]) {
-    for s in 0..r {
-        let solved: f64 = (0..s).map(|u| l[s * m + u] * matrix[at(u)]).sum();
-        matrix[at(s)] = (matrix[at(s)] - solved) / l[s * m + s];
+/// `u / √λ` of the eigenvalues and eigenvectors that are not negligible.
+fn principal_basis(b: &mut [f64], m: usize) -> Vec<f64> {
+    let mut vectors = vec![0.0; m * m];
+    jacobi(b, &mut vectors, m);
+    let values = || (0..m).map(|t| b[t * m + t]);
+    let largest = values().fold(0.0, f64::max);
+    let mut basis = Vec::with_capacity(m * m);
+    for (t, value) in values().enumerate().filter(|(_, value)| *value > NEGLIGIBLE * largest) {
+        basis.extend((0..m).map(|i| vectors[i * m + t] / value.sqrt()));
     }
+    basis
 }
 
 /// Sweeps of rotations at most; they converge quadratically after the first few.
