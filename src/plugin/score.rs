@@ -64,13 +64,7 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
                 _ => flat_series(name, vec![scores], what),
             }
         }
-        Scorer::Column(column, models) => {
-            let parts = score_by_column(input, column, models, what)?;
-            match what {
-                Score::Responsibilities { .. } => list_series(name, parts),
-                _ => flat_series(name, parts, what),
-            }
-        }
+        Scorer::Column(column, models) => score_by_column(name, input, column, models, what),
     }
 }
 
@@ -79,8 +73,15 @@ const WINDOW: usize = 1 << 17;
 /// Windows whose runs of one model are as long as this on average, or as few, are not sorted by model.
 const LONG_RUN: usize = 256;
 
-/// Each model is factorised once. Where models change from row to row, the rows of a window are sorted by them.
-fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score) -> Result<Vec<Scores>> {
+/// Each model is factorised once. Where models change from row to row, the rows of a window are sorted by them. Windows
+/// become chunks of the output, so that nothing is held twice.
+fn score_by_column(
+    name: &PlSmallStr,
+    mut input: Input,
+    column: &str,
+    models: &Models,
+    what: Score,
+) -> Result<Series> {
     if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
     }
@@ -96,17 +97,26 @@ fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score)
     if number.len() != rows {
         number = number.repeat(rows);
     }
+    let series = |parts: Vec<Scores>| match what {
+        Score::Responsibilities { .. } => list_series(name, parts),
+        _ => flat_series(name, parts, what),
+    };
     let window = |start: usize| {
         let number = &number[start..rows.min(start + WINDOW)];
-        Window { input: &input, start, number, models: &models, what }.score()
+        series(Window { input: &input, start, number, models: &models, what }.score()?)
     };
     let starts = (0..rows).step_by(WINDOW);
-    let parts: Vec<Result<Vec<Scores>>> = if rows > WINDOW {
+    let chunks: Vec<Result<Series>> = if rows > WINDOW {
         in_pool(|| starts.collect::<Vec<_>>().into_par_iter().map(window).collect())
     } else {
         starts.map(window).collect()
     };
-    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+    let mut chunks = chunks.into_iter();
+    let mut scored = chunks.next().unwrap_or_else(|| series(Vec::new()))?;
+    for chunk in chunks {
+        scored.append_owned(chunk?)?;
+    }
+    Ok(scored)
 }
 
 /// Some rows of the input, the number of the model of each, and the models.
