@@ -122,7 +122,7 @@ if what == "streaming":
     rows = pl.scan_parquet(path).join(right.lazy(), on="g")
     measured(lambda: rows.select(score.cast(pl.UInt64).sum()).collect(engine="streaming"))
 else:
-    rows = pl.read_parquet(path, rechunk=True)
+    rows = pl.read_parquet(path).rechunk()
     if what == "number":
         right = right.with_columns(pl.lit(1.0).alias("m"))
         score = pl.col("m").cast(pl.UInt32)
