@@ -25,7 +25,7 @@ TITLE = @printf '\n== %s ==\n' "$(1)"
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo bench-trust test lint format test-rust test-oldest test-python docs coverage canary build wheel \
+.PHONY: help demo bench-trust bench-groups test lint format test-rust test-oldest test-python docs coverage canary build wheel \
 	clean tools tools-lint
 
 help: ## list the targets
@@ -39,6 +39,10 @@ demo: build ## build, then run examples/demo.py: Old Faithful and 10,000 points 
 bench-trust: build ## the tables of docs/trust.md: fits beside scikit-learn's best of ten (some minutes)
 	$(call TITLE,trust)
 	@$(BIN)/python benches/trust.py $(ARGS)
+
+bench-groups: build ## the figures of docs/groups.md: a mixture per group beside a loop (some minutes)
+	$(call TITLE,groups)
+	@$(BIN)/python benches/groups.py $(ARGS)
 
 test: tools-lint lint test-rust build docs test-oldest test-python ## everything continuous integration runs
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import polars as pl
 
 from polars_gmm import _scoring
 from polars_gmm._options import (
     Acceleration,
+    Among,
     CovarianceType,
+    Criterion,
     FitOptions,
     Init,
     ModelLike,
@@ -17,11 +21,16 @@ from polars_gmm._options import (
     fit_options,
     m_step_options,
     model_source,
+    numbers_of_components,
     on_failure_option,
     optional_column,
+    several,
 )
 from polars_gmm._plugin import call, call_with_model, pack
 from polars_gmm._prior import NormalInverseWishart
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @pl.api.register_expr_namespace("gmm")
@@ -158,8 +167,9 @@ class GmmExpr:
 
     def fit(
         self,
-        k: int,
+        k: int | Iterable[int],
         *,
+        criterion: Criterion = "bic",
         covariance_type: CovarianceType = "full",
         weights: str | pl.Expr | None = None,
         init: Init = "k-means++",
@@ -179,7 +189,10 @@ class GmmExpr:
         Parameters
         ----------
         k
-            Number of components.
+            Number of components; or a range or list of them, of which each column or group gets
+            the one of lowest `criterion`. Numbers above a group's rows are left out.
+        criterion
+            "bic", "aic" or "icl": see `bic`, `aic` and `icl`.
         covariance_type
             "full": any covariance for each component; "tied": one for all; "diag": diagonal;
             "spherical": one variance for each component.
@@ -225,7 +238,8 @@ class GmmExpr:
             One model struct per column or group: ``version``, ``features``,
             ``covariance_type``, ``weights`` (k), ``means`` (k, d), ``covariances``,
             ``log_likelihood``, ``entropy``, ``n_rows``, ``total_weight``, ``n_iter``,
-            ``converged``. A group with fewer rows of positive weight than k always gives null.
+            ``converged``. A group with fewer rows of positive weight than k, or than all of them,
+            always gives null.
 
         Raises
         ------
@@ -257,9 +271,14 @@ class GmmExpr:
         >>> models = df.group_by("g", maintain_order=True).agg(m=pl.col("x").gmm.fit(1))
         >>> [round(pg.GaussianMixture.from_struct(m).means.item(), 6) for m in models["m"]]
         [1.0, 12.0]
+        >>> blobs = pg.make_blobs(300, centers=[[0, 0], [9, 0], [0, 9]], seed=1)
+        >>> best = blobs.select(m=pl.struct("x0", "x1").gmm.fit(k=[1, 2, 3, 4], criterion="bic"))
+        >>> pg.GaussianMixture.from_struct(best["m"]).k
+        3
         """
+        counts = numbers_of_components(k, init)
         options = fit_options(
-            k,
+            counts[0],
             covariance_type=covariance_type,
             init=init,
             n_init=n_init,
@@ -271,12 +290,15 @@ class GmmExpr:
             acceleration=acceleration,
             prior=prior,
         )
-        return self._fit("fit", options, weights, labels, on_failure, scalar=True)
+        among = several(counts, criterion)
+        fitted = self._fit("fit", options, among, weights, labels, on_failure, scalar=True)
+        return call("unpack", [fitted], kwargs={}, elementwise=True)
 
     def fit_predict(
         self,
-        k: int,
+        k: int | Iterable[int],
         *,
+        criterion: Criterion = "bic",
         covariance_type: CovarianceType = "full",
         weights: str | pl.Expr | None = None,
         init: Init = "k-means++",
@@ -296,7 +318,7 @@ class GmmExpr:
         Parameters
         ----------
         k, covariance_type, weights, init, n_init, max_iter, tol, covariance_floor, nulls, seed, \
-acceleration, prior, labels
+acceleration, prior, labels, criterion
             As for `fit`.
         on_failure
             "raise", or "null" for null labels where `fit` gives a null model.
@@ -326,8 +348,9 @@ acceleration, prior, labels
         >>> df.select(pl.col("x").gmm.fit_predict(2)).to_series().to_list()
         [0, 1, 0, 1, 0, 1]
         """
+        counts = numbers_of_components(k, init)
         options = fit_options(
-            k,
+            counts[0],
             covariance_type=covariance_type,
             init=init,
             n_init=n_init,
@@ -339,7 +362,8 @@ acceleration, prior, labels
             acceleration=acceleration,
             prior=prior,
         )
-        return self._fit("fit_predict", options, weights, labels, on_failure, scalar=False)
+        among = several(counts, criterion)
+        return self._fit("fit_predict", options, among, weights, labels, on_failure, scalar=False)
 
     def statistics(self, model: ModelLike, *, weights: str | pl.Expr | None = None) -> pl.Expr:
         """Sufficient statistics of the rows, expected under a model: the E-step in one pass.
@@ -593,10 +617,157 @@ acceleration, prior, labels
         """
         return call("pack", [self._expr], kwargs={}, elementwise=True)
 
+    def unpack(self) -> pl.Expr:
+        """Give packed models as structs, whose fields can be selected.
+
+        Returns
+        -------
+        polars.Expr
+            Model structs, as for `fit`.
+
+        Raises
+        ------
+        polars.exceptions.ComputeError
+            When run, if the column holds no models.
+
+        Notes
+        -----
+        The inverse of `pack`, to the bit. Null gives null.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> model = pg.GaussianMixture([1.0], [[0.0]], [[[1.0]]], features=["x"])
+        >>> packed = pl.DataFrame({"m": [model.pack()]})
+        >>> packed.select(pl.col("m").gmm.unpack().struct.field("means")).item().to_list()
+        [[0.0]]
+        """
+        return call("unpack", [self._expr], kwargs={}, elementwise=True)
+
+    def components(self) -> pl.Expr:
+        """List the components of each model, to be exploded to a row for each.
+
+        Returns
+        -------
+        polars.Expr
+            List(Struct) of k components: ``component`` (UInt32, 0 to k - 1), ``weight``
+            (Float64), ``mean`` (List, d) and ``covariance`` (List of Lists, d, d), written out
+            whatever the covariance type.
+
+        Raises
+        ------
+        polars.exceptions.ComputeError
+            When run, if the column holds no models.
+
+        Notes
+        -----
+        Null gives null.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> model = pg.GaussianMixture([0.4, 0.6], [[-1], [1]], [[[1]], [[2]]], features=["x"])
+        >>> df = pl.DataFrame({"shop": ["a"], "m": [model.pack()]})
+        >>> parts = df.select("shop", pl.col("m").gmm.components()).explode("m").unnest("m")
+        >>> parts.rows()
+        [('a', 0, 0.4, [-1.0], [[1.0]]), ('a', 1, 0.6, [1.0], [[2.0]])]
+        """
+        return call("components", [self._expr], kwargs={}, elementwise=True)
+
+    def bic(self) -> pl.Expr:
+        """Bayesian information criterion of each model on the rows it was fitted to.
+
+        Returns
+        -------
+        polars.Expr
+            Float64; the lower, the better.
+
+        Raises
+        ------
+        polars.exceptions.ComputeError
+            When run, if the column holds no models.
+
+        Notes
+        -----
+        -2 L + p log n, with log-likelihood L, p parameters and n the total weight (Schwarz 1978).
+        Null for a null model, and where the likelihood is not known, as after `m_step`.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> df = pl.DataFrame({"g": ["a", "a", "b", "b"], "x": [0.0, 2.0, 10.0, 14.0]})
+        >>> models = df.group_by("g", maintain_order=True).agg(m=pl.col("x").gmm.fit(1))
+        >>> models.select(pl.col("m").gmm.bic().round(2)).to_series().to_list()
+        [7.06, 9.83]
+        """
+        return self._criterion("bic")
+
+    def aic(self) -> pl.Expr:
+        """Akaike's information criterion of each model on the rows it was fitted to.
+
+        Returns
+        -------
+        polars.Expr
+            Float64; the lower, the better.
+
+        Raises
+        ------
+        polars.exceptions.ComputeError
+            When run, if the column holds no models.
+
+        Notes
+        -----
+        -2 L + 2 p, with log-likelihood L and p parameters (Akaike 1974). Null rule as for `bic`.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> df = pl.DataFrame({"x": [0.0, 2.0]})
+        >>> df.select(pl.col("x").gmm.fit(1).gmm.aic().round(2)).item()
+        9.68
+        """
+        return self._criterion("aic")
+
+    def icl(self) -> pl.Expr:
+        """Integrated completed likelihood of each model on the rows it was fitted to.
+
+        Returns
+        -------
+        polars.Expr
+            Float64; the lower, the better.
+
+        Raises
+        ------
+        polars.exceptions.ComputeError
+            When run, if the column holds no models.
+
+        Notes
+        -----
+        BIC + 2 E, with E the entropy of the responsibilities (Biernacki, Celeux & Govaert 2000).
+        Null rule as for `bic`.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> df = pl.DataFrame({"x": [0.0, 2.0]})
+        >>> df.select(pl.col("x").gmm.fit(1).gmm.icl().round(2)).item()
+        7.06
+        """
+        return self._criterion("icl")
+
+    def _criterion(self, criterion: Criterion) -> pl.Expr:
+        return call("criterion", [self._expr], kwargs={"criterion": criterion}, elementwise=True)
+
     def _fit(
         self,
         function: str,
         options: tuple[FitOptions, pl.Expr | None],
+        among: Among | None,
         weights: str | pl.Expr | None,
         labels: str | pl.Expr | None,
         on_failure: OnFailure,
@@ -614,6 +785,7 @@ acceleration, prior, labels
             "extras": extras,
             "options": checked,
             "on_failure": on_failure_option(on_failure),
+            "among": among,
         }
         return call(function, [rows], kwargs=kwargs, scalar=scalar)
 

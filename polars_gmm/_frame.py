@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_gmm._best import best_of
 from polars_gmm._checks import boolean, shown
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
@@ -14,22 +16,19 @@ from polars_gmm._fit import OnIteration, fit_in_memory
 from polars_gmm._options import (
     Acceleration,
     CovarianceType,
+    Criterion,
     FitOptions,
     Init,
     Nulls,
     StartMethod,
+    checked_criterion,
     fit_options,
+    numbers_of_components,
     optional_column,
 )
 from polars_gmm._plugin import call, importable, pack
 from polars_gmm._prior import NormalInverseWishart
-from polars_gmm._search import (
-    Criterion,
-    checked_criterion,
-    covariance_types,
-    numbers_of_components,
-    search_in_memory,
-)
+from polars_gmm._search import covariance_types, search_in_memory
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -44,7 +43,8 @@ class _FrameNamespace:
     def fit(
         self,
         *features: FeatureSpec,
-        k: int,
+        k: int | Iterable[int],
+        criterion: Criterion = "bic",
         covariance_type: CovarianceType = "full",
         weights: str | pl.Expr | None = None,
         init: Init = "k-means++",
@@ -73,7 +73,10 @@ class _FrameNamespace:
             feature its own name with ``.alias(...)``, or the model takes the column of the same
             name for it when it scores.
         k
-            Number of components.
+            Number of components; or a range or list of them, of which the one of lowest
+            `criterion` is kept. `search` gives the table of all.
+        criterion
+            "bic", "aic" or "icl", as in `search`.
         covariance_type
             "full": any covariance for each component; "tied": one for all; "diag": diagonal;
             "spherical": one variance for each component.
@@ -157,25 +160,44 @@ class _FrameNamespace:
         >>> model.features
         ['x0', 'x1']
         """
-        options, start = fit_options(
-            k,
-            covariance_type=covariance_type,
-            init=init,
-            n_init=n_init,
-            max_iter=max_iter,
-            tol=tol,
-            covariance_floor=covariance_floor,
-            nulls=nulls,
-            seed=seed,
-            acceleration=acceleration,
-            prior=prior,
-        )
+        candidates = [
+            fit_options(
+                count,
+                covariance_type=covariance_type,
+                init=init,
+                n_init=n_init,
+                max_iter=max_iter,
+                tol=tol,
+                covariance_floor=covariance_floor,
+                nulls=nulls,
+                seed=seed,
+                acceleration=acceleration,
+                prior=prior,
+            )
+            for count in numbers_of_components(k, init)
+        ]
+        options, start = candidates[0]
+        order = checked_criterion(criterion)
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
         packed, extras = self._pack(features, options, weights=weights, labels=labels, start=start)
+        read = cache(lambda: self._read(packed))
+        if len(candidates) > 1:
+            return best_of(
+                lambda options, watch: fit_in_memory(
+                    read,
+                    extras=extras,
+                    options=options,
+                    progress=shows_progress,
+                    on_iteration=watch,
+                ),
+                [options for options, _ in candidates],
+                criterion=order,
+                on_iteration=on_iteration,
+            )
         return fit_in_memory(
-            lambda: self._read(packed),
+            read,
             extras=extras,
             options=options,
             progress=shows_progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterable
 from typing import Literal, TypeAlias, TypedDict, get_args
 
 import polars as pl
@@ -16,6 +17,7 @@ from polars_gmm._prior import NormalInverseWishart, PriorOptions, prior_options
 
 CovarianceType: TypeAlias = Literal["full", "tied", "diag", "spherical"]
 StartMethod: TypeAlias = Literal["k-means++", "k-means", "random"]
+Criterion: TypeAlias = Literal["bic", "aic", "icl"]
 Init: TypeAlias = StartMethod | pl.Expr | GaussianMixture
 Acceleration: TypeAlias = Literal["quasi-newton"]
 Nulls: TypeAlias = Literal["raise", "drop"]
@@ -38,6 +40,13 @@ class FitOptions(TypedDict):
     seed: int
     acceleration: str | None
     prior: PriorOptions | None
+
+
+class Among(TypedDict):
+    """Numbers of components to try, and the criterion by which the best is kept."""
+
+    k: list[int]
+    criterion: str
 
 
 class MStepOptions(TypedDict):
@@ -101,6 +110,40 @@ def m_step_options(
         covariance_type=options["covariance_type"],
         covariance_floor=options["covariance_floor"],
     )
+
+
+def numbers_of_components(k: object, init: object = None) -> list[int]:
+    """Check the numbers of components to try, where to start from given; each counts once."""
+    try:
+        given = list(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else [k]
+    except TypeError as error:
+        raise GmmError(f"k must be a whole number or a list of them: {error}") from error
+    if not given:
+        raise GmmError(
+            f"k must be a whole number, or a range or list of them, of which there is at least "
+            f"one to try; got {shown(k)}"
+        )
+    counts = list(dict.fromkeys(integer("k", value, least=1) for value in given))
+    if len(counts) > 1 and isinstance(init, pl.Expr | GaussianMixture):
+        raise GmmError(
+            f"init must be the name of a method where k is a list, as a given start has one number "
+            f"of components; got {shown(init)}"
+        )
+    return counts
+
+
+def checked_criterion(criterion: object) -> str:
+    """Check the name of the criterion candidates are ordered by."""
+    choices = get_args(Criterion)
+    if not isinstance(criterion, str) or criterion not in choices:
+        raise GmmError(f"criterion must be one of {list(choices)}; got {shown(criterion)}")
+    return criterion
+
+
+def several(counts: list[int], criterion: object) -> Among | None:
+    """Say how the best of several numbers of components is chosen; None for one number."""
+    checked = checked_criterion(criterion)
+    return None if len(counts) == 1 else Among(k=counts, criterion=checked)
 
 
 def on_failure_option(value: object) -> str:

@@ -7,11 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from polars_gmm._checks import integer, shown, text
+from polars_gmm._checks import text
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._fit import evaluated, unconverged
 from polars_gmm._lib import SharedRows
@@ -20,8 +20,6 @@ from polars_gmm._progress import progress_bar
 
 if TYPE_CHECKING:
     from polars_gmm._options import FitOptions
-
-Criterion: TypeAlias = Literal["bic", "aic", "icl"]
 
 _SCHEMA = pl.Schema(
     {
@@ -64,20 +62,6 @@ class Candidate:
         return None if self.model is None else int(self.model.diagnostics["at_floor"].sum())
 
 
-def numbers_of_components(k: object) -> list[int]:
-    """Check the numbers of components to try; each counts once."""
-    try:
-        given = list(k) if isinstance(k, Iterable) and not isinstance(k, str | bytes) else [k]
-    except TypeError as error:
-        raise GmmError(f"k must be a whole number or a list of them: {error}") from error
-    if not given:
-        raise GmmError(
-            f"k must be a whole number, or a range or list of them, of which there is at least "
-            f"one to try; got {shown(k)}"
-        )
-    return list(dict.fromkeys(integer("k", value, least=1) for value in given))
-
-
 def covariance_types(covariance_type: object) -> list[Any]:
     """Check the covariance structures to try, as strings; each counts once."""
     given: list[object] = [covariance_type]
@@ -89,14 +73,6 @@ def covariance_types(covariance_type: object) -> list[Any]:
             "which there is at least one to try; got an empty list"
         )
     return list(dict.fromkeys(text("covariance_type", value) for value in given))
-
-
-def checked_criterion(criterion: object) -> str:
-    """Check the name of the criterion candidates are ordered by."""
-    choices = get_args(Criterion)
-    if not isinstance(criterion, str) or criterion not in choices:
-        raise GmmError(f"criterion must be one of {list(choices)}; got {shown(criterion)}")
-    return criterion
 
 
 def search_in_memory(

@@ -144,11 +144,8 @@ def statistics_frame() -> pl.DataFrame:
 @cache
 def models_frame() -> pl.DataFrame:
     """Models of twelve batches, four in each group."""
-    return (
-        rows_frame()
-        .group_by("h", maintain_order=True)
-        .agg(g=pl.col("g").first(), m=INPUTS["rows"].gmm.em_step(the_model()))
-    )
+    fitted = INPUTS["rows"].gmm.fit(3, init=the_model(), **FIT)
+    return rows_frame().group_by("h", maintain_order=True).agg(g=pl.col("g").first(), m=fitted)
 
 
 FIT: dict[str, Any] = {"max_iter": 5, "tol": 0}
@@ -272,6 +269,14 @@ EXPRESSIONS = [
         dtype=MODEL,
     ),
     Expression(
+        "fit",
+        "rows",
+        "aggregate",
+        lambda x, _: x.fit([3, 2], criterion="aic", **FIT),
+        variant="best",
+        dtype=MODEL,
+    ),
+    Expression(
         "fit_predict",
         "rows",
         "column",
@@ -318,6 +323,29 @@ EXPRESSIONS = [
         dtype=pl.Binary,
         on_null="null",
     ),
+]
+
+ON_MODELS: dict[str, Any] = {
+    "unpack": MODEL,
+    "components": pl.List(
+        pl.Struct(
+            {"component": pl.UInt32, "weight": pl.Float64, "mean": VECTOR, "covariance": MATRIX}
+        )
+    ),
+    "bic": pl.Float64,
+    "aic": pl.Float64,
+    "icl": pl.Float64,
+}
+EXPRESSIONS += [
+    Expression(
+        method,
+        "models",
+        "rowwise",
+        lambda x, _, method=method: getattr(x, method)(),  # type: ignore[misc]
+        dtype=dtype,
+        on_null="null",
+    )
+    for method, dtype in ON_MODELS.items()
 ]
 
 ON_ROWS = [e for e in EXPRESSIONS if e.reads == "rows"]

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::coordinates::Coordinates;
 use super::covariance::Floor;
-use super::linalg::{dot, generalised_eigen};
+use super::density::Density;
+use super::linalg::{dot, with_room, Eigen, Pencil};
 use super::model::Model;
 
 /// Steps remembered.
@@ -49,17 +50,17 @@ pub struct Acceleration {
     trial: Trial,
     /// Whether steps have been extrapolated since the start or the last refusal.
     extrapolating: bool,
-    /// Estimates of what is left to rise, at the last two points.
-    left: [Option<f64>; 2],
-    /// What lies ahead of the point, once it has been computed.
+    /// Whether what is left to rise was estimated to be within the tolerance, at the last two points.
+    within: [bool; 2],
     #[serde(skip)]
-    ahead: Option<Ahead>,
+    pencil: Option<Pencil>,
+    #[serde(skip)]
+    step: Option<Step>,
 }
 
-/// The smallest curvature known, the step, and the rise of the mean objective it promises.
+/// A step, and the rise of the mean objective it promises.
 #[derive(Clone, Debug)]
-struct Ahead {
-    slowest: f64,
+struct Step {
     step: Vec<f64>,
     rise: f64,
 }
@@ -72,14 +73,6 @@ struct Trial {
     cut: bool,
 }
 
-/// A Ritz pair of `H`: the curvature, a unit vector, and `H` times that vector.
-#[derive(Clone, Debug)]
-struct Pair {
-    curvature: f64,
-    vector: Vec<f64>,
-    image: Vec<f64>,
-}
-
 impl Acceleration {
     /// Takes an accepted model and its EM image.
     pub fn observe(&mut self, model: &Model, image: &Model) {
@@ -87,9 +80,8 @@ impl Acceleration {
             *self = Self { radius: self.radius, ..Self::default() };
             return;
         };
-        let step = difference(&point, &self.point);
-        if step.iter().any(|x| *x != 0.0) {
-            self.steps.push(step);
+        if point.iter().zip(&self.point).any(|(x, before)| x != before) {
+            self.steps.push(difference(&point, &self.point));
             self.changes.push(difference(&residual, &self.residual));
             if self.steps.len() > MEMORY.min(point.len()) {
                 self.steps.remove(0);
@@ -98,14 +90,15 @@ impl Acceleration {
         }
         self.before = (!self.point.is_empty()).then(|| norm(&self.residual));
         (self.point, self.residual) = (point, residual);
-        self.ahead = None;
+        (self.pencil, self.step) = (None, None);
     }
 
     /// Point and residual: about the old reference, or about a new one, with nothing remembered, where that is far.
     fn place(&mut self, model: &Model, image: &Model) -> Option<(Vec<f64>, Vec<f64>)> {
         let placed = |coordinates: &Coordinates| {
             let point = coordinates.of(model)?;
-            let residual = difference(&coordinates.of(image)?, &point);
+            let mut residual = coordinates.of(image)?;
+            residual.iter_mut().zip(&point).for_each(|(f, x)| *f -= x);
             Some((coordinates.farthest(&point), point, residual))
         };
         if let Some((distance, point, residual)) = self.coordinates.as_ref().and_then(placed) {
@@ -125,14 +118,14 @@ impl Acceleration {
     }
 
     /// The extrapolated model, at the floor where it would lie below; none where the EM step promises as much.
-    pub fn propose(&mut self, floor: &Floor) -> Option<Model> {
+    pub fn propose(&mut self, floor: &Floor) -> Option<(Model, Density)> {
         let plain = norm(&self.residual);
         let contracting = self.before.is_none_or(|before| plain < CONTRACTING * before);
         if self.steps.is_empty() || (contracting && !self.extrapolating) {
             return None;
         }
         self.extrapolating = true;
-        let Ahead { step, rise, .. } = self.ahead.take().unwrap_or_else(|| self.look_ahead());
+        let Step { mut step, rise } = self.step();
         let radius = self.radius.get_or_insert(RADIUS);
         if *radius < plain {
             *radius *= 2.0;
@@ -140,11 +133,15 @@ impl Acceleration {
         }
         let length = norm(&step);
         let share = (*radius / length).min(1.0);
-        let moved = |((x, f), s): ((&f64, &f64), &f64)| x + f + share * (s - f);
-        let next: Vec<f64> = self.point.iter().zip(&self.residual).zip(&step).map(moved).collect();
-        self.trial =
-            Trial { length: norm(&difference(&next, &self.point)), rise: share * rise, cut: share < 1.0 };
-        self.coordinates.as_ref()?.model(&next, floor)
+        let mut square = 0.0;
+        for ((next, x), f) in step.iter_mut().zip(&self.point).zip(&self.residual) {
+            let moved = x + f + share * (*next - f);
+            square += (moved - x) * (moved - x);
+            *next = moved;
+        }
+        let next = step;
+        self.trial = Trial { length: square.sqrt(), rise: share * rise, cut: share < 1.0 };
+        self.coordinates.as_ref()?.evaluable(&next, floor)
     }
 
     /// The proposed model did not raise the objective: what was remembered does not hold here.
@@ -153,7 +150,7 @@ impl Acceleration {
         self.steps.clear();
         self.changes.clear();
         self.extrapolating = false;
-        self.ahead = None;
+        (self.pencil, self.step) = (None, None);
     }
 
     /// The proposed model raised the mean objective by this.
@@ -167,67 +164,96 @@ impl Acceleration {
 
     /// Whether the mean objective is estimated to rise by less than this until its limit, here and one point before.
     pub fn is_within(&mut self, tol: f64) -> bool {
-        self.left = [self.left[1], self.remaining(tol)];
-        self.left.iter().all(|left| left.is_some_and(|left| left < tol))
+        self.within = [self.within[1], self.remains_within(tol)];
+        self.within == [true; 2]
     }
 
-    /// `½ fᵀH⁻¹f`, and no less than `½ ‖f‖² / min h`; unknown where some `h` is negative or there are too few steps, and
-    /// where it is clear that it is not below `tol`.
-    fn remaining(&mut self, tol: f64) -> Option<f64> {
-        let square = dot(&self.residual, &self.residual);
-        if self.steps.len() < 2 || 0.5 * square >= tol {
-            return None;
+    /// Whether `½ fᵀH⁻¹f` and `½ ‖f‖² / min h` are below `tol`; not where some `h` is negative or there are too few steps.
+    fn remains_within(&mut self, tol: f64) -> bool {
+        let half_square = 0.5 * dot(&self.residual, &self.residual);
+        if self.steps.len() < 2 || half_square >= tol {
+            return false;
         }
-        let ahead = self.look_ahead();
-        let ahead = self.ahead.insert(ahead);
-        let newton = dot(&self.residual, &ahead.step);
-        (ahead.slowest > 0.0).then(|| 0.5 * newton.max(square / ahead.slowest))
+        let step = self.step();
+        let newton = 0.5 * dot(&self.residual, &step.step);
+        self.step = Some(step);
+        newton < tol && self.pencil.as_ref().is_none_or(|pencil| pencil.is_above(half_square / tol))
     }
 
-    fn look_ahead(&self) -> Ahead {
-        let (mut step, mut rest) = (self.residual.clone(), self.residual.clone());
-        let (mut slowest, mut rise) = (1.0_f64, 0.0);
-        for Pair { curvature, vector, image } in ritz(&self.steps, &self.changes) {
-            slowest = slowest.min(curvature);
-            let least = if curvature > 0.0 { LEAST } else { LEAST_NEGATIVE };
-            let along = dot(&vector, &rest);
-            let c = along / curvature.abs().max(least);
-            rise += c * along - 0.5 * curvature * c * c;
-            for (((s, r), v), h) in step.iter_mut().zip(&mut rest).zip(&vector).zip(&image) {
-                *s += c * (v - curvature.signum() * h);
-                *r -= along * v;
-            }
+    /// The step from here.
+    fn step(&mut self) -> Step {
+        if let Some(step) = self.step.take() {
+            return step;
         }
-        rise += 0.5 * dot(&rest, &rest);
-        Ahead { slowest, step, rise }
+        self.know_pencil();
+        let Self { pencil, steps, changes, residual, .. } = self;
+        match pencil {
+            Some(pencil) => newton(pencil, steps, changes, residual)
+                .unwrap_or_else(|| uphill(&pencil.eigen(), steps, changes, residual)),
+            None => Step { rise: 0.5 * dot(residual, residual), step: residual.clone() },
+        }
+    }
+
+    fn know_pencil(&mut self) {
+        if self.pencil.is_none() {
+            self.pencil = pencil(&self.steps, &self.changes);
+        }
     }
 }
 
-/// The Ritz pairs of `H` on the span of the steps, where `H Δx_j = −Δf_j`.
-fn ritz(steps: &[Vec<f64>], changes: &[Vec<f64>]) -> Vec<Pair> {
+/// `H` on the span of the steps, where `H Δx_j = −Δf_j`, in the metric of the coordinates.
+fn pencil(steps: &[Vec<f64>], changes: &[Vec<f64>]) -> Option<Pencil> {
     let m = steps.len();
-    let mut a = vec![0.0; m * m];
-    let mut b = vec![0.0; m * m];
-    for i in 0..m {
-        for j in 0..=i {
-            let h = -0.5 * (dot(&steps[i], &changes[j]) + dot(&steps[j], &changes[i]));
-            let g = dot(&steps[i], &steps[j]);
-            (a[i * m + j], a[j * m + i], b[i * m + j], b[j * m + i]) = (h, h, g, g);
+    with_room(2 * m * m, |room| {
+        let (a, b) = room.split_at_mut(m * m);
+        for i in 0..m {
+            for j in 0..=i {
+                let h = -0.5 * (dot(&steps[i], &changes[j]) + dot(&steps[j], &changes[i]));
+                let g = dot(&steps[i], &steps[j]);
+                (a[i * m + j], a[j * m + i], b[i * m + j], b[j * m + i]) = (h, h, g, g);
+            }
+        }
+        Pencil::new(a, b, m)
+    })
+}
+
+/// The step where no curvature is negative or small: with `X` the steps and `F` the changes as columns,
+/// `f + (X + F) y`, `y = (Xᵀ H X)⁻¹ Xᵀ f`, which is the same sum over the Ritz pairs without them.
+fn newton(pencil: &Pencil, steps: &[Vec<f64>], changes: &[Vec<f64>], residual: &[f64]) -> Option<Step> {
+    let along: Vec<f64> = steps.iter().map(|step| dot(step, residual)).collect();
+    let (by, longer, within) = pencil.solve(&along, LEAST)?;
+    let mut step = residual.to_vec();
+    for ((w, x), f) in by.iter().zip(steps).zip(changes) {
+        step.iter_mut().zip(x).zip(f).for_each(|((s, x), f)| *s += w * (x + f));
+    }
+    Some(Step { step, rise: 0.5 * (longer + dot(residual, residual) - within) })
+}
+
+/// The step over the Ritz pairs, uphill where the curvature is negative.
+fn uphill(eigen: &Eigen, steps: &[Vec<f64>], changes: &[Vec<f64>], residual: &[f64]) -> Step {
+    let (mut step, mut rest) = (residual.to_vec(), residual.to_vec());
+    let mut rise = 0.0;
+    for (curvature, by) in eigen.values.iter().zip(eigen.vectors.chunks_exact(steps.len().max(1))) {
+        let (vector, image) = (combined(steps, by, 1.0), combined(changes, by, -1.0));
+        let least = if *curvature > 0.0 { LEAST } else { LEAST_NEGATIVE };
+        let along = dot(&vector, &rest);
+        let c = along / curvature.abs().max(least);
+        rise += c * along - 0.5 * curvature * c * c;
+        for (((s, r), v), h) in step.iter_mut().zip(&mut rest).zip(&vector).zip(&image) {
+            *s += c * (v - curvature.signum() * h);
+            *r -= along * v;
         }
     }
-    let combined = |vectors: &[Vec<f64>], by: &[f64]| {
-        let mut sum = vec![0.0; vectors.first().map_or(0, Vec::len)];
-        for (vector, w) in vectors.iter().zip(by) {
-            sum.iter_mut().zip(vector).for_each(|(s, x)| *s += w * x);
-        }
-        sum
-    };
-    let pair = |(curvature, w): (f64, Vec<f64>)| Pair {
-        curvature,
-        vector: combined(steps, &w),
-        image: combined(changes, &w.iter().map(|w| -w).collect::<Vec<f64>>()),
-    };
-    generalised_eigen(&a, &b, m).unwrap_or_default().into_iter().map(pair).collect()
+    rise += 0.5 * dot(&rest, &rest);
+    Step { step, rise }
+}
+
+fn combined(vectors: &[Vec<f64>], by: &[f64], sign: f64) -> Vec<f64> {
+    let mut sum = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    for (vector, w) in vectors.iter().zip(by) {
+        sum.iter_mut().zip(vector).for_each(|(s, x)| *s += sign * w * x);
+    }
+    sum
 }
 
 fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {

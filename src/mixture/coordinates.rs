@@ -11,12 +11,13 @@
 //! squared distance is the loss of the expected complete log-likelihood per unit of weight (its second-order term:
 //! `½ Σ_c ρ_c [(δ ln π_c)² + δμᵀΣ⁻¹δμ + ½ tr (Σ⁻¹δΣ)²]`). In this metric the derivative of the EM map is symmetric.
 
-use ndarray::{Array1, Array2, Array3, ArrayView2, Axis};
+use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayViewMut2, Axis};
 
 use serde::{Deserialize, Serialize};
 
 use super::covariance::Floor;
-use super::linalg::{cholesky, inverse_lower, triangle};
+use super::density::Density;
+use super::linalg::{cholesky, inverse_lower, triangle, with_room};
 use super::model::Model;
 
 /// A reference, factorised.
@@ -25,6 +26,8 @@ use super::model::Model;
 pub struct Coordinates {
     reference: Model,
     factors: Vec<Factor>,
+    /// `√ρ_c` of each component.
+    shares: Vec<f64>,
 }
 
 /// `R` and `R⁻¹` of a covariance, by the form its shape tells.
@@ -39,7 +42,11 @@ impl Coordinates {
     /// coordinates zero.
     pub fn about(reference: &Model) -> Option<Self> {
         let factors = reference.covariances().outer_iter().map(|c| Factor::new(c, reference.d()));
-        Some(Self { factors: factors.collect::<Option<_>>()?, reference: reference.clone() })
+        Some(Self {
+            factors: factors.collect::<Option<_>>()?,
+            shares: reference.weights().iter().map(|w| w.sqrt()).collect(),
+            reference: reference.clone(),
+        })
     }
 
     /// The coordinates of a model of the same structure.
@@ -47,13 +54,17 @@ impl Coordinates {
         if model.covariances().dim() != self.reference.covariances().dim() {
             return None;
         }
-        let mut point = Vec::new();
+        let mut point =
+            Vec::with_capacity(model.weights().len() + model.means().len() + model.covariances().len());
         for (c, share) in self.shares() {
             point.push(if share == 0.0 { 0.0 } else { share * model.weights()[c].ln() });
-            let mut moved: Vec<f64> =
-                model.means().row(c).iter().zip(self.reference.means().row(c)).map(|(m, r)| m - r).collect();
-            self.factor(c).solve(&mut moved);
-            point.extend(moved.iter().map(|x| share * x));
+            let first = point.len();
+            point.extend(model.means().row(c).iter().zip(self.reference.means().row(c)).map(|(m, r)| m - r));
+            let moved = &mut point[first..];
+            self.factor(c).solve(moved);
+            for x in moved {
+                *x *= share;
+            }
         }
         for ((covariance, factor), share) in
             model.covariances().outer_iter().zip(&self.factors).zip(self.covariance_shares())
@@ -65,6 +76,11 @@ impl Coordinates {
 
     /// The model of these coordinates, above the floor; none if it lies beyond double precision.
     pub fn model(&self, point: &[f64], floor: &Floor) -> Option<Model> {
+        self.evaluable(point, floor).map(|(model, _)| model)
+    }
+
+    /// The same model, with its factors.
+    pub fn evaluable(&self, point: &[f64], floor: &Floor) -> Option<(Model, Density)> {
         let (k, d) = (self.reference.k(), self.reference.d());
         let mut weights = Array1::zeros(k);
         let mut means = Array2::zeros((k, d));
@@ -78,13 +94,14 @@ impl Coordinates {
                 continue;
             }
             weights[c] = own[0] / share;
-            let mut moved: Vec<f64> = own[1..].iter().map(|x| x / share).collect();
-            self.factor(c).multiply(&mut moved);
-            for (m, (r, x)) in
-                means.row_mut(c).iter_mut().zip(self.reference.means().row(c).iter().zip(&moved))
-            {
-                *m = r + x;
-            }
+            with_room(d, |moved| {
+                moved.iter_mut().zip(&own[1..]).for_each(|(m, x)| *m = x / share);
+                self.factor(c).multiply(moved);
+                let origin = self.reference.means().row(c);
+                for (m, (r, x)) in means.row_mut(c).iter_mut().zip(origin.iter().zip(moved)) {
+                    *m = r + *x;
+                }
+            });
         }
         let largest = weights.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
         weights.mapv_inplace(|w| (w - largest).exp());
@@ -96,13 +113,12 @@ impl Coordinates {
             let len = factor.len(covariance.len());
             let (own, others) = rest.split_at_checked(len)?;
             rest = others;
-            let values = factor.covariance(own, share, d, covariance.len());
-            covariance.iter_mut().zip(values).for_each(|(out, x)| *out = x);
+            factor.covariance(own, share, d, &mut covariance);
         }
         floor.clip(&mut covariances);
-        let (features, kind) = (self.reference.features().to_vec(), self.reference.covariance_type());
-        let model = Model::new(features, kind, weights, means, covariances).ok()?;
-        model.density().is_ok().then_some(model)
+        let model = self.reference.moved(weights, means, covariances).ok()?;
+        let density = model.density().ok()?;
+        Some((model, density))
     }
 
     /// How far a point is from the reference: in its farthest coordinate, the weight of the component left out.
@@ -130,15 +146,13 @@ impl Coordinates {
 
     /// `√ρ_c` of each component.
     fn shares(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.reference.weights().iter().map(|w| w.sqrt()).enumerate()
+        self.shares.iter().copied().enumerate()
     }
 
     /// `√ρ_c` of each covariance, 1 for one that all components share.
-    fn covariance_shares(&self) -> Vec<f64> {
-        match self.factors.len() {
-            1 => vec![1.0],
-            _ => self.shares().map(|(_, share)| share).collect(),
-        }
+    fn covariance_shares(&self) -> impl Iterator<Item = f64> + '_ {
+        let shared = self.factors.len() == 1;
+        self.shares.iter().take(self.factors.len()).map(move |share| if shared { 1.0 } else { *share })
     }
 
     fn factor(&self, c: usize) -> &Factor {
@@ -169,7 +183,10 @@ impl Factor {
         }
         let mut factor = entries;
         cholesky(&mut factor, d).ok()?;
-        let inverse = inverse_lower(&factor, &vec![1.0; d], d);
+        let inverse = with_room(d, |ones| {
+            ones.fill(1.0);
+            inverse_lower(&factor, ones, d)
+        });
         Some(Self::Triangular { factor, inverse })
     }
 
@@ -224,16 +241,19 @@ impl Factor {
     ) -> Option<()> {
         match self {
             Self::Triangular { inverse, .. } => {
-                let mut l: Vec<f64> = covariance.iter().copied().collect();
-                cholesky(&mut l, d).ok()?;
-                for i in 0..d {
-                    let row = &inverse[triangle(i)..][..=i];
-                    for j in 0..=i {
-                        let t: f64 = (j..=i).map(|s| row[s] * l[s * d + j]).sum();
-                        let value = if i == j { std::f64::consts::SQRT_2 * t.ln() } else { t };
-                        point.push(share * value);
+                with_room(d * d, |l| {
+                    l.iter_mut().zip(covariance).for_each(|(l, x)| *l = *x);
+                    cholesky(l, d).ok()?;
+                    for i in 0..d {
+                        let row = &inverse[triangle(i)..][..=i];
+                        for j in 0..=i {
+                            let t: f64 = (j..=i).map(|s| row[s] * l[s * d + j]).sum();
+                            let value = if i == j { std::f64::consts::SQRT_2 * t.ln() } else { t };
+                            point.push(share * value);
+                        }
                     }
-                }
+                    Some(())
+                })?;
             }
             Self::Diagonal { deviations } => {
                 let scale = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
@@ -245,38 +265,37 @@ impl Factor {
         Some(())
     }
 
-    /// The entries of the covariance that has these coordinates.
-    fn covariance(&self, own: &[f64], share: f64, d: usize, entries: usize) -> Vec<f64> {
+    /// Writes the covariance that has these coordinates.
+    fn covariance(&self, own: &[f64], share: f64, d: usize, covariance: &mut ArrayViewMut2<f64>) {
         let share = if share == 0.0 { 1.0 } else { share };
         match self {
-            Self::Triangular { factor, .. } => {
-                let t = |i: usize, j: usize| {
-                    let value = own[triangle(i) + j] / share;
-                    if i == j {
-                        (value / std::f64::consts::SQRT_2).exp()
-                    } else {
-                        value
-                    }
-                };
-                let mut l = vec![0.0; d * d];
+            Self::Triangular { factor, .. } => with_room(2 * d * d, |room| {
+                let (t, l) = room.split_at_mut(d * d);
                 for i in 0..d {
                     for j in 0..=i {
-                        l[i * d + j] = (j..=i).map(|s| factor[i * d + s] * t(s, j)).sum();
+                        let value = own[triangle(i) + j] / share;
+                        let on_diagonal = || (value / std::f64::consts::SQRT_2).exp();
+                        t[i * d + j] = if i == j { on_diagonal() } else { value };
                     }
                 }
-                let mut covariance = vec![0.0; entries];
+                for i in 0..d {
+                    for j in 0..=i {
+                        l[i * d + j] = (j..=i).map(|s| factor[i * d + s] * t[s * d + j]).sum();
+                    }
+                }
                 for i in 0..d {
                     for j in 0..=i {
                         let entry: f64 = (0..=j).map(|s| l[i * d + s] * l[j * d + s]).sum();
-                        covariance[i * d + j] = entry;
-                        covariance[j * d + i] = entry;
+                        covariance[[i, j]] = entry;
+                        covariance[[j, i]] = entry;
                     }
                 }
-                covariance
-            }
+            }),
             Self::Diagonal { deviations } => {
                 let scale = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
-                own.iter().zip(deviations).map(|(x, s)| ((x / scale).exp() * s).powi(2)).collect()
+                for (out, (x, s)) in covariance.iter_mut().zip(own.iter().zip(deviations)) {
+                    *out = ((x / scale).exp() * s).powi(2);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::acceleration::Acceleration;
 use super::covariance::CovarianceType;
+use super::density::Density;
 use super::error::{Error, Result};
 use super::model::{Model, Training};
 use super::pass::Pass;
@@ -83,6 +84,9 @@ pub struct Em {
     canonical: bool,
     iteration: u32,
     asked: Model,
+    /// The factors of the asked model, where they are known.
+    #[serde(skip)]
+    density: Option<Density>,
     /// The EM step to fall back to, where the asked model is an extrapolation.
     plain: Option<Model>,
     accepted: Option<Model>,
@@ -113,6 +117,7 @@ impl Em {
             canonical,
             iteration: 0,
             asked: start,
+            density: None,
             plain: None,
             accepted: None,
             history: Vec::new(),
@@ -161,7 +166,7 @@ impl Em {
         self.accepted = Some(self.evaluated(statistics));
         self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
         self.objective = Some(objective);
-        let (features, kind) = (self.asked.features(), self.options.covariance_type);
+        let (features, kind) = (self.asked.shared_features(), self.options.covariance_type);
         let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
         let next = Model::maximize_within(features, kind, statistics, bounds, Some(&self.asked))?;
         self.path.observe(&self.asked, &next);
@@ -175,7 +180,7 @@ impl Em {
     /// Goes back from a refused extrapolation to the EM step.
     fn refuse(&mut self, plain: Model) {
         self.path.refused();
-        self.asked = plain;
+        (self.asked, self.density) = (plain, None);
         if self.iteration >= self.options.max_iter {
             self.outcome = Some(Outcome::MaxIter);
         } else {
@@ -190,9 +195,10 @@ impl Em {
             Some(bounds) if self.options.accelerate => self.path.propose(&bounds.floor),
             _ => None,
         };
-        match proposed {
-            Some(model) => (self.asked, self.plain) = (model, Some(next)),
-            None => self.asked = next,
+        if let Some((model, density)) = proposed {
+            (self.asked, self.density, self.plain) = (model, Some(density), Some(next));
+        } else {
+            (self.asked, self.density) = (next, None);
         }
     }
 
@@ -204,7 +210,8 @@ impl Em {
         let form = self.options.covariance_type.structure().scatter();
         let mut left = evaluations.unwrap_or(u32::MAX);
         while self.outcome.is_none() && left > 0 {
-            let statistics = pass.e_step(rows, &self.asked.density()?, form)?;
+            let density = self.density.take().map_or_else(|| self.asked.density(), Ok)?;
+            let statistics = pass.e_step(rows, &density, form)?;
             self.tell(&statistics)?;
             left -= 1;
         }

@@ -32,25 +32,40 @@ pub struct NotPositiveDefinite(pub usize);
 /// # Errors
 /// The feature whose pivot is not positive.
 pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Vec<f64>, f64), NotPositiveDefinite> {
-    let mut scale = Vec::with_capacity(d);
-    for j in 0..d {
-        let s = covariance[j * d + j].sqrt();
-        if !(s > 0.0 && s.is_finite()) {
+    with_room(d * (d + 1), |room| {
+        let (scale, l) = room.split_at_mut(d);
+        for (j, s) in scale.iter_mut().enumerate() {
+            *s = covariance[j * d + j].sqrt();
+            if !(*s > 0.0 && s.is_finite()) {
+                return Err(NotPositiveDefinite(j));
+            }
+        }
+        for i in 0..d {
+            for j in 0..d {
+                l[i * d + j] = covariance[i * d + j] / scale[i] / scale[j];
+            }
+        }
+        cholesky(l, d)?;
+        let smallest = 4.0 * d as f64 * f64::EPSILON;
+        let pivots = || (0..d).map(|j| l[j * d + j]);
+        if let Some(j) = pivots().position(|pivot| pivot * pivot <= smallest) {
             return Err(NotPositiveDefinite(j));
         }
-        scale.push(s);
+        let log_det = -pivots().zip(&*scale).map(|(pivot, s)| (pivot * s).ln()).sum::<f64>();
+        Ok((inverse_lower(l, scale, d), log_det))
+    })
+}
+
+/// Numbers for which there is room without an allocation.
+const ROOM: usize = 96;
+
+/// Gives `work` room for `len` numbers, all zero.
+pub fn with_room<R>(len: usize, work: impl FnOnce(&mut [f64]) -> R) -> R {
+    if len <= ROOM {
+        work(&mut [0.0; ROOM][..len])
+    } else {
+        work(&mut vec![0.0; len])
     }
-    let mut l: Vec<f64> = (0..d * d).map(|e| covariance[e] / scale[e / d] / scale[e % d]).collect();
-    cholesky(&mut l, d)?;
-    let smallest = 4.0 * d as f64 * f64::EPSILON;
-    for j in 0..d {
-        let pivot = l[j * d + j];
-        if pivot * pivot <= smallest {
-            return Err(NotPositiveDefinite(j));
-        }
-    }
-    let log_det = -(0..d).map(|j| l[j * d + j].ln() + scale[j].ln()).sum::<f64>();
-    Ok((inverse_lower(&l, &scale, d), log_det))
 }
 
 /// Replaces the lower triangle of a symmetric matrix by its Cholesky factor, `Σ = LLᵀ`.
@@ -118,23 +133,47 @@ pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize) -> Vec<f64> {
     inverse
 }
 
+/// Whether no eigenvalue of a symmetric matrix is below `floor`.
+pub fn is_above(matrix: &[f64], d: usize, floor: f64) -> bool {
+    with_room(d * d, |shifted| {
+        shifted.copy_from_slice(&matrix[..d * d]);
+        (0..d).for_each(|j| shifted[j * d + j] -= floor);
+        cholesky(shifted, d).is_ok()
+    })
+}
+
 /// Raises the eigenvalues of a symmetric matrix to at least `floor`; leaves it alone where none is lower.
 pub fn clip_eigenvalues(matrix: &mut [f64], d: usize, floor: f64) {
-    let mut shifted = matrix.to_vec();
-    for j in 0..d {
-        shifted[j * d + j] -= floor;
+    if is_above(matrix, d, floor) {
+        return;
     }
-    if cholesky(&mut shifted, d).is_ok() {
+    if d <= SMALL {
+        with_room(d * d, |vectors| {
+            jacobi(matrix, vectors, d);
+            with_room(d, |values| {
+                (0..d).for_each(|t| values[t] = matrix[t * d + t].max(floor));
+                compose(matrix, d, |t| values[t], |i, t| vectors[i * d + t]);
+            });
+        });
         return;
     }
     let Ok(eigen) = MatRef::from_row_major_slice(matrix, d, d).self_adjoint_eigen(Side::Lower) else {
         return;
     };
-    let values: Vec<f64> = eigen.S().column_vector().iter().map(|v| v.max(floor)).collect();
-    let vectors = eigen.U();
+    let (values, vectors) = (eigen.S().column_vector(), eigen.U());
+    compose(matrix, d, |t| values[t].max(floor), |i, t| vectors[(i, t)]);
+}
+
+/// `U diag(values) Uᵀ`.
+fn compose(
+    matrix: &mut [f64],
+    d: usize,
+    values: impl Fn(usize) -> f64,
+    vectors: impl Fn(usize, usize) -> f64,
+) {
     for i in 0..d {
         for j in 0..=i {
-            let s = (0..d).map(|t| vectors[(i, t)] * values[t] * vectors[(j, t)]).sum();
+            let s = (0..d).map(|t| vectors(i, t) * values(t) * vectors(j, t)).sum();
             matrix[i * d + j] = s;
             matrix[j * d + i] = s;
         }
@@ -146,36 +185,208 @@ pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Eigenvalues and eigenvectors of a symmetric matrix in the metric of another: `A w = h B w`, `wᵀ B w = 1`, over the
-/// directions in which `B` is not negligible.
-pub fn generalised_eigen(a: &[f64], b: &[f64], m: usize) -> Option<Vec<(f64, Vec<f64>)>> {
-    let scale: Vec<f64> = (0..m).map(|i| b[i * m + i].sqrt()).collect();
-    let scaled = |x: &[f64]| (0..m * m).map(|e| x[e] / scale[e / m] / scale[e % m]).collect::<Vec<f64>>();
-    let (a, b) = (scaled(a), scaled(b));
-    if m == 0 || a.iter().chain(&b).any(|x| !x.is_finite()) {
-        return None;
-    }
-    let eigen = MatRef::from_row_major_slice(&b, m, m).self_adjoint_eigen(Side::Lower).ok()?;
-    let (values, vectors) = (eigen.S().column_vector(), eigen.U());
-    let kept: Vec<usize> = (0..m).filter(|i| values[*i] > NEGLIGIBLE * values[m - 1]).collect();
-    let r = kept.len();
-    let basis = |i: usize, t: usize| vectors[(i, kept[t])] / values[kept[t]].sqrt();
-    let entry = |s: usize, t: usize| {
-        let row = |i: usize| (0..m).map(|j| a[i * m + j] * basis(j, t)).sum::<f64>();
-        (0..m).map(|i| basis(i, s) * row(i)).sum::<f64>()
-    };
-    let reduced: Vec<f64> = (0..r * r).map(|e| entry(e / r, e % r)).collect();
-    let eigen = MatRef::from_row_major_slice(&reduced, r, r).self_adjoint_eigen(Side::Lower).ok()?;
-    let (values, vectors) = (eigen.S().column_vector(), eigen.U());
-    let vector = |t: usize| {
-        let entry = |i: usize| (0..r).map(|s| basis(i, s) * vectors[(s, t)]).sum::<f64>() / scale[i];
-        (0..m).map(entry).collect()
-    };
-    Some((0..r).map(|t| (values[t], vector(t))).collect())
+/// Eigenvalues, and as many vectors of `m` numbers, one after the other.
+#[derive(Debug, Default)]
+pub struct Eigen {
+    /// The eigenvalues, in no order.
+    pub values: Vec<f64>,
+    /// The vectors.
+    pub vectors: Vec<f64>,
 }
 
-/// Eigenvalues of a Gram matrix of unit vectors below this, relative to the largest, are rounding.
+/// A symmetric matrix `A` in the metric of another, `B`, over the directions in which `B` is not negligible: a basis
+/// `W` with `Wᵀ B W = 1`, and `C = Wᵀ A W` (Golub & Van Loan 2013, §8.7.2).
+#[derive(Clone, Debug)]
+pub struct Pencil {
+    m: usize,
+    r: usize,
+    /// `r` vectors of `m` numbers.
+    basis: Vec<f64>,
+    c: Vec<f64>,
+}
+
+impl Pencil {
+    /// None for matrices that are not finite, or where `B` has a diagonal of zeros.
+    pub fn new(a: &[f64], b: &[f64], m: usize) -> Option<Self> {
+        let basis = with_room(m + m * m, |room| {
+            let (scale, unit) = room.split_at_mut(m);
+            for (i, s) in scale.iter_mut().enumerate() {
+                *s = b[i * m + i].sqrt();
+            }
+            let finite = |e: usize| ((a[e] + b[e]) / scale[e / m] / scale[e % m]).is_finite();
+            if m == 0 || !(0..m * m).all(finite) {
+                return None;
+            }
+            for (e, x) in unit.iter_mut().enumerate() {
+                *x = b[e] / scale[e / m] / scale[e % m];
+            }
+            let mut basis = triangular_basis(unit, m).unwrap_or_else(|| principal_basis(unit, m));
+            for vector in basis.chunks_exact_mut(m) {
+                vector.iter_mut().zip(&*scale).for_each(|(x, s)| *x /= s);
+            }
+            Some(basis)
+        })?;
+        let r = basis.len() / m;
+        let mut c = vec![0.0; r * r];
+        with_room(m, |image| {
+            for (t, w) in basis.chunks_exact(m).enumerate() {
+                image.iter_mut().enumerate().for_each(|(i, y)| *y = dot(&a[i * m..][..m], w));
+                for (s, v) in basis.chunks_exact(m).enumerate().take(t + 1) {
+                    let entry = dot(v, image);
+                    (c[s * r + t], c[t * r + s]) = (entry, entry);
+                }
+            }
+        });
+        Some(Self { m, r, basis, c })
+    }
+
+    /// Eigenvalues and eigenvectors: `A w = h B w`, `wᵀ B w = 1`.
+    pub fn eigen(&self) -> Eigen {
+        let (m, r) = (self.m, self.r);
+        let (mut c, mut q) = (self.c.clone(), vec![0.0; r * r]);
+        jacobi(&mut c, &mut q, r);
+        let mut vectors = vec![0.0; r * m];
+        for (t, vector) in vectors.chunks_exact_mut(m).enumerate() {
+            self.combine(|s| q[s * r + t], vector);
+        }
+        Eigen { values: (0..r).map(|t| c[t * r + t]).collect(), vectors }
+    }
+
+    /// Whether no eigenvalue is below `least`.
+    pub fn is_above(&self, least: f64) -> bool {
+        is_above(&self.c, self.r, least)
+    }
+
+    /// `A⁻¹ x`, and `xᵀ A⁻¹ x` and `xᵀ B⁻¹ x`; none unless all eigenvalues are above `least`.
+    pub fn solve(&self, x: &[f64], least: f64) -> Option<(Vec<f64>, f64, f64)> {
+        let (m, r) = (self.m, self.r);
+        if !self.is_above(least) {
+            return None;
+        }
+        with_room(r * r + r, |room| {
+            let (l, z) = room.split_at_mut(r * r);
+            l.copy_from_slice(&self.c);
+            cholesky(l, r).ok()?;
+            z.iter_mut().zip(self.basis.chunks_exact(m)).for_each(|(z, w)| *z = dot(w, x));
+            let in_b = dot(z, z);
+            for s in 0..r {
+                z[s] = (z[s] - dot(&l[s * r..][..s], &z[..s])) / l[s * r + s];
+            }
+            let in_a = dot(z, z);
+            for s in (0..r).rev() {
+                let solved: f64 = (s + 1..r).map(|u| l[u * r + s] * z[u]).sum();
+                z[s] = (z[s] - solved) / l[s * r + s];
+            }
+            let mut y = vec![0.0; m];
+            self.combine(|s| z[s], &mut y);
+            Some((y, in_a, in_b))
+        })
+    }
+
+    /// Adds up the basis.
+    fn combine(&self, by: impl Fn(usize) -> f64, sum: &mut [f64]) {
+        for (s, w) in self.basis.chunks_exact(self.m).enumerate() {
+            let share = by(s);
+            sum.iter_mut().zip(w).for_each(|(y, x)| *y += share * x);
+        }
+    }
+}
+
+/// The squared pivots of a Gram matrix of unit vectors that is far from singular are above this.
+const REGULAR: f64 = 1e-3;
+/// Eigenvalues of a Gram matrix below this, relative to the largest, are rounding.
 const NEGLIGIBLE: f64 = 1e-8;
+
+/// The rows of `L⁻¹`, `B = L Lᵀ`, if `B` is far from singular.
+fn triangular_basis(b: &[f64], m: usize) -> Option<Vec<f64>> {
+    with_room(m * m + m, |room| {
+        let (l, ones) = room.split_at_mut(m * m);
+        l.copy_from_slice(b);
+        cholesky(l, m).ok()?;
+        if (0..m).any(|i| l[i * m + i] * l[i * m + i] < REGULAR) {
+            return None;
+        }
+        ones.fill(1.0);
+        let packed = inverse_lower(l, ones, m);
+        let mut basis = vec![0.0; m * m];
+        for (i, row) in basis.chunks_exact_mut(m).enumerate() {
+            row[..=i].copy_from_slice(&packed[triangle(i)..][..=i]);
+        }
+        Some(basis)
+    })
+}
+
+/// `u / √λ` of the eigenvalues and eigenvectors that are not negligible.
+fn principal_basis(b: &mut [f64], m: usize) -> Vec<f64> {
+    let mut vectors = vec![0.0; m * m];
+    jacobi(b, &mut vectors, m);
+    let values = || (0..m).map(|t| b[t * m + t]);
+    let largest = values().fold(0.0, f64::max);
+    let mut basis = Vec::with_capacity(m * m);
+    for (t, value) in values().enumerate().filter(|(_, value)| *value > NEGLIGIBLE * largest) {
+        basis.extend((0..m).map(|i| vectors[i * m + t] / value.sqrt()));
+    }
+    basis
+}
+
+/// Sweeps of rotations at most; they converge quadratically after the first few.
+const SWEEPS: usize = 30;
+
+/// Leaves the eigenvalues of a symmetric matrix on its diagonal and the eigenvectors in the columns of `q`: cyclic Jacobi
+/// rotations (Golub & Van Loan 2013, §8.5), which for a handful of rows are faster than what blocked methods set up.
+fn jacobi(a: &mut [f64], q: &mut [f64], n: usize) {
+    // The same code, compiled for each order that is usual.
+    match n {
+        2 => sweeps(a, q, 2),
+        3 => sweeps(a, q, 3),
+        4 => sweeps(a, q, 4),
+        5 => sweeps(a, q, 5),
+        6 => sweeps(a, q, 6),
+        _ => sweeps(a, q, n),
+    }
+}
+
+/// Off the diagonal this much, relative to it and squared, is rounding: a sweep before, it was the root of it.
+const DIAGONAL: f64 = 1e-28;
+
+#[inline(always)]
+fn sweeps(a: &mut [f64], q: &mut [f64], n: usize) {
+    let (a, q) = (&mut a[..n * n], &mut q[..n * n]);
+    (0..n).for_each(|i| q[i * n + i] = 1.0);
+    for _ in 0..SWEEPS {
+        let diagonal: f64 = (0..n).map(|i| a[i * n + i] * a[i * n + i]).sum();
+        let beside = |i: usize| (0..i).map(|j| a[i * n + j] * a[i * n + j]).sum::<f64>();
+        if (0..n).map(beside).sum::<f64>() <= DIAGONAL * diagonal {
+            return;
+        }
+        for i in 1..n {
+            for j in 0..i {
+                rotate(a, q, n, (j, i));
+            }
+        }
+    }
+}
+
+/// One rotation, in the plane of two axes, that makes their entry zero.
+#[inline(always)]
+fn rotate(a: &mut [f64], q: &mut [f64], n: usize, (i, j): (usize, usize)) {
+    let entry = a[i * n + j];
+    if entry == 0.0 {
+        return;
+    }
+    let tau = (a[j * n + j] - a[i * n + i]) / (2.0 * entry);
+    let t = tau.signum() / (tau.abs() + (1.0 + tau * tau).sqrt());
+    let c = 1.0 / (1.0 + t * t).sqrt();
+    let s = t * c;
+    let turn = |x: f64, y: f64| (c * x - s * y, s * x + c * y);
+    for t in 0..n {
+        (a[t * n + i], a[t * n + j]) = turn(a[t * n + i], a[t * n + j]);
+        (q[t * n + i], q[t * n + j]) = turn(q[t * n + i], q[t * n + j]);
+    }
+    for t in 0..n {
+        (a[i * n + t], a[j * n + t]) = turn(a[i * n + t], a[j * n + t]);
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -211,6 +422,64 @@ mod tests {
             let diagonal: f64 = (0..d).map(|j| a[triangle(j) + j].ln()).sum();
             assert!((diagonal - log_det).abs() < 1e-11 * (1.0 + log_det.abs()));
         }
+    }
+
+    /// A definite matrix whose off-diagonal entries matter.
+    fn definite(d: usize, columns: usize, diagonal: f64) -> Vec<f64> {
+        let mut matrix = gram(d, columns);
+        (0..d).for_each(|j| matrix[j * d + j] += diagonal + 0.3 * j as f64);
+        matrix
+    }
+
+    #[test]
+    fn pencils_are_diagonalised() {
+        for m in [1, 2, 3, 6, 12] {
+            let (a, b) = (definite(m, 4, -2.0), definite(m, 7, 1.0));
+            let pencil = Pencil::new(&a, &b, m).unwrap();
+            let Eigen { values, vectors } = pencil.eigen();
+            assert_eq!((values.len(), vectors.len()), (m, m * m));
+            let form = |x: &[f64], s: usize, t: usize| {
+                let entry = |e: usize| vectors[s * m + e / m] * x[e] * vectors[t * m + e % m];
+                (0..m * m).map(entry).sum::<f64>()
+            };
+            for (s, value) in values.iter().enumerate() {
+                for t in 0..m {
+                    let expected = if s == t { (1.0, *value) } else { (0.0, 0.0) };
+                    assert!((form(&b, s, t) - expected.0).abs() < 1e-10, "{m}");
+                    assert!((form(&a, s, t) - expected.1).abs() < 1e-9 * (1.0 + value.abs()), "{m}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn directions_that_depend_on_others_are_left_out() {
+        let rows = [[1.0, 0.0, 2.0], [0.0, 1.0, 1.0], [1.0, 1.0, 3.0], [0.0, 2.0, 2.0], [5.0, 0.0, 0.0]];
+        let b: Vec<f64> = (0..25).map(|e| dot(&rows[e / 5], &rows[e % 5])).collect();
+        let eigen = Pencil::new(&definite(5, 3, 1.0), &b, 5).unwrap().eigen();
+        assert_eq!((eigen.values.len(), eigen.vectors.len()), (3, 15));
+        assert!(Pencil::new(&[1.0], &[f64::NAN], 1).is_none());
+        assert!(Pencil::new(&[1.0], &[0.0], 1).is_none());
+        assert!(Pencil::new(&[], &[], 0).is_none());
+    }
+
+    #[test]
+    fn pencils_are_solved_where_they_are_definite() {
+        let m = 4;
+        let (a, b) = (definite(m, 3, 0.5), definite(m, 5, 1.0));
+        let pencil = Pencil::new(&a, &b, m).unwrap();
+        let eigen = pencil.eigen();
+        let least = eigen.values.iter().copied().fold(f64::INFINITY, f64::min);
+        let x = [1.0, -2.0, 0.5, 3.0];
+        assert!(pencil.solve(&x, least * 1.001).is_none());
+        let (y, in_a, in_b) = pencil.solve(&x, least * 0.999).unwrap();
+        for i in 0..m {
+            assert!((dot(&a[i * m..][..m], &y) - x[i]).abs() < 1e-10);
+        }
+        let along: Vec<f64> = eigen.vectors.chunks_exact(m).map(|w| dot(w, &x)).collect();
+        let over: f64 = along.iter().zip(&eigen.values).map(|(w, h)| w * w / h).sum();
+        assert!((in_a - over).abs() < 1e-10 && (in_a - dot(&x, &y)).abs() < 1e-10);
+        assert!((in_b - dot(&along, &along)).abs() < 1e-10);
     }
 
     #[test]

@@ -24,6 +24,7 @@
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`covariance`] | the covariance structures, the only match on their kind |
 //! | [`model`] | a validated mixture, and the M-step that makes one |
+//! | [`criterion`] | BIC, AIC and ICL |
 //! | [`codec`] | a model as versioned bytes and JSON |
 //! | [`prior`] | a conjugate prior of means and covariances |
 //! | [`regularisation`] | floor and prior, taken once by a fit |
@@ -38,6 +39,7 @@ pub mod acceleration;
 pub mod codec;
 pub mod coordinates;
 pub mod covariance;
+pub mod criterion;
 pub mod density;
 pub mod error;
 pub mod fit;
@@ -54,6 +56,7 @@ pub mod statistics;
 mod testing;
 
 pub use covariance::CovarianceType;
+pub use criterion::Criterion;
 pub use density::Density;
 pub use error::{Error, Result};
 pub use fit::{Em, Options};

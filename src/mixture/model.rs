@@ -1,5 +1,7 @@
 //! A mixture: weights, means, covariances; validated when made, never changed.
 
+use std::sync::Arc;
+
 use ndarray::{s, Array1, Array2, Array3, Axis};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,7 @@ use super::statistics::Statistics;
 /// A Gaussian mixture and what its fit says of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
-    features: Vec<String>,
+    features: Arc<[String]>,
     covariance_type: CovarianceType,
     weights: Array1<f64>,
     means: Array2<f64>,
@@ -56,8 +58,8 @@ impl Model {
         means: Array2<f64>,
         covariances: Array3<f64>,
     ) -> Result<Self> {
-        let model =
-            Self { features, covariance_type, weights, means, covariances, training: Training::default() };
+        let (features, training) = (features.into(), Training::default());
+        let model = Self { features, covariance_type, weights, means, covariances, training };
         model.check_shapes()?;
         model.check_finite()?;
         model.check_weights()?;
@@ -80,7 +82,7 @@ impl Model {
     ) -> Result<Self> {
         let floor = Floor::new(statistics, covariance_floor);
         let bounds = Regularisation { floor, prior: None };
-        Self::maximize_within(features, covariance_type, statistics, &bounds, previous)
+        Self::maximize_within(&features.into(), covariance_type, statistics, &bounds, previous)
     }
 
     /// The M-step under a given floor and prior. Without a prior, a component of weight zero keeps the mean of `previous`, or takes the mean of
@@ -89,7 +91,7 @@ impl Model {
     /// # Errors
     /// As [`Model::maximize`].
     pub fn maximize_within(
-        features: &[String],
+        features: &Arc<[String]>,
         covariance_type: CovarianceType,
         statistics: &Statistics,
         bounds: &Regularisation,
@@ -102,7 +104,7 @@ impl Model {
         let posterior = bounds.prior.as_ref().map(|prior| prior.posterior(covariance_type, statistics));
         let moments = posterior.as_ref().unwrap_or(statistics);
         let model = Self {
-            features: features.to_vec(),
+            features: features.clone(),
             covariance_type,
             weights: statistics.weight().iter().map(|w| w / total).collect(),
             means: means(moments, previous),
@@ -146,6 +148,23 @@ impl Model {
     /// Names of the features, in the order of the means.
     pub fn features(&self) -> &[String] {
         &self.features
+    }
+
+    /// The same, to be shared.
+    pub fn shared_features(&self) -> &Arc<[String]> {
+        &self.features
+    }
+
+    /// A model of the same features and structure, whose covariances are symmetric and whose weights sum to 1.
+    ///
+    /// # Errors
+    /// If a parameter is not finite.
+    pub fn moved(&self, weights: Array1<f64>, means: Array2<f64>, covariances: Array3<f64>) -> Result<Self> {
+        let (features, training) = (self.features.clone(), Training::default());
+        let covariance_type = self.covariance_type;
+        let model = Self { features, covariance_type, weights, means, covariances, training };
+        model.check_finite()?;
+        Ok(model)
     }
 
     /// The covariance structure.
@@ -210,7 +229,7 @@ impl Model {
                 },
             );
         let restored = Self {
-            features: vec![String::new(); d],
+            features: vec![String::new(); d].into(),
             covariance_type,
             weights: Array1::zeros(k),
             means: Array2::zeros((k, d)),
@@ -268,6 +287,21 @@ impl Model {
         }
     }
 
+    /// Whether another model has the same components, to the bit, in any order.
+    pub fn has_components_of(&self, other: &Self) -> bool {
+        let shared = self.covariances.len_of(Axis(0)) != self.k();
+        let same = |a: usize, b: usize| {
+            self.weights[a] == other.weights[b]
+                && self.means.row(a) == other.means.row(b)
+                && (shared
+                    || self.covariances.index_axis(Axis(0), a) == other.covariances.index_axis(Axis(0), b))
+        };
+        self.means.dim() == other.means.dim()
+            && self.covariances.dim() == other.covariances.dim()
+            && (!shared || self.covariances == other.covariances)
+            && (0..self.k()).all(|a| (0..self.k()).any(|b| same(a, b)))
+    }
+
     /// The same model with its features in another order: feature `j` becomes what `order[j]` was, named `features[j]`.
     #[must_use]
     pub fn reordered(&self, features: &[String], order: &[usize]) -> Self {
@@ -278,7 +312,7 @@ impl Model {
             }
         }
         Self {
-            features: features.to_vec(),
+            features: features.into(),
             means: self.means.select(Axis(1), order),
             covariances,
             ..self.clone()
@@ -313,6 +347,9 @@ impl Model {
     }
 
     fn check_finite(&self) -> Result<()> {
+        if self.weights.iter().chain(&self.means).chain(&self.covariances).all(|v| v.is_finite()) {
+            return Ok(());
+        }
         let arrays = [
             ("weights", self.weights.view().into_dyn()),
             ("means", self.means.view().into_dyn()),
@@ -368,6 +405,9 @@ fn means(statistics: &Statistics, previous: Option<&Model>) -> Array2<f64> {
     let mut means = Array2::zeros((k, d));
     for (m, value) in means.iter_mut().zip(statistics.mean()) {
         *m = *value;
+    }
+    if statistics.weight().iter().all(|w| *w > 0.0) {
+        return means;
     }
     let total: f64 = statistics.weight().iter().sum();
     let mut overall = Array1::<f64>::zeros(d);

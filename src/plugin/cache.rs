@@ -1,9 +1,11 @@
-//! Models ready for evaluation, and the last ones that came in kwargs: Polars hands the same bytes to every batch and
-//! every group.
+//! Models ready for evaluation. Kept are the last ones that came in kwargs, whose bytes Polars hands to every batch and
+//! every group, and those met in packed columns, which come again with every batch of a join.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
+use super::distinct::Words;
 use super::error::Result;
 use crate::mixture::{codec, Density, Model};
 
@@ -45,7 +47,42 @@ impl Factorised {
         }
         Ok(made)
     }
+
+    /// The same for a model of a column, of which there may be thousands.
+    ///
+    /// # Errors
+    /// If the bytes are no model, or a covariance is singular.
+    pub fn recall(bytes: &[u8]) -> Result<Arc<Self>> {
+        if let Some(found) = met().models.get(bytes) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(Self::new(codec::unpack(bytes)?)?);
+        let mut met = met();
+        if met.bytes + bytes.len() > MOST {
+            *met = Met::default();
+        }
+        if bytes.len() <= LARGEST && met.models.insert(bytes.into(), made.clone()).is_none() {
+            met.bytes += bytes.len();
+        }
+        Ok(made)
+    }
 }
+
+fn met() -> MutexGuard<'static, Met> {
+    MET.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Models met in packed columns, which come again with every batch, and the bytes they are known by.
+#[derive(Default)]
+struct Met {
+    models: HashMap<Box<[u8]>, Arc<Factorised>, BuildHasherDefault<Words>>,
+    bytes: usize,
+}
+
+/// Bytes of the models of columns that are kept; when they are more, all of them go.
+const MOST: usize = 1 << 23;
+
+static MET: LazyLock<Mutex<Met>> = LazyLock::new(Mutex::default);
 
 /// No caller panics while it holds the lock, and what it guards is complete at any time.
 fn recent() -> MutexGuard<'static, Recent> {

@@ -137,13 +137,13 @@ impl Table {
         let mut not_finite = vec![Fault::default(); d];
         self.for_each_chunk(|start, len, lanes, weight| {
             let mut is_null = vec![false; len];
-            self.source.read(start..start + len, lanes, CHECKED, |row, j| {
+            self.source.read(start..start + len, lanes, self.checked(), |row, j| {
                 if weight[row] > 0.0 {
                     null[j].add(start + row);
                 }
                 is_null[row] = true;
             });
-            for (lane, fault) in lanes.chunks_exact(CHECKED).zip(&mut not_finite) {
+            for (lane, fault) in lanes.chunks_exact(self.checked()).zip(&mut not_finite) {
                 let lane = &lane[..len];
                 if all_finite(lane) {
                     continue;
@@ -177,7 +177,7 @@ impl Table {
         self.for_each_chunk(|start, len, lanes, weight| {
             let (mut x_null, mut r_null) = (vec![false; len], vec![false; len]);
             let mut any_null = false;
-            self.source.read(start..start + len, lanes, CHECKED, |row, _| {
+            self.source.read(start..start + len, lanes, self.checked(), |row, _| {
                 x_null[row] = true;
                 any_null = true;
             });
@@ -222,10 +222,10 @@ impl Table {
         let mut outside = Fault::default();
         let mut first = f64::NAN;
         let mut components = vec![None; self.n_rows];
-        let mut labels = vec![0.0; CHECKED];
+        let mut labels = vec![0.0; self.checked()];
         self.for_each_chunk(|start, len, lanes, weight| {
             let (mut x_null, mut z_null) = (vec![false; len], vec![false; len]);
-            self.source.read(start..start + len, lanes, CHECKED, |row, _| x_null[row] = true);
+            self.source.read(start..start + len, lanes, self.checked(), |row, _| x_null[row] = true);
             column.lane.read(start..start + len, &mut labels, |row| z_null[row] = true);
             for row in (0..len).filter(|row| weight[*row] > 0.0 && !x_null[*row]) {
                 let label = labels[row];
@@ -253,7 +253,7 @@ impl Table {
         };
         let kinds = ["null", "negative", "NaN or infinite"];
         let mut faults = [Fault::default(); 3];
-        let mut weight = vec![0.0; CHECKED];
+        let mut weight = vec![0.0; self.checked()];
         for start in (0..self.n_rows).step_by(CHECKED) {
             let len = CHECKED.min(self.n_rows - start);
             let mut is_null = vec![false; len];
@@ -274,10 +274,15 @@ impl Table {
         Ok(())
     }
 
+    /// Length of a lane that is checked.
+    fn checked(&self) -> usize {
+        CHECKED.min(self.n_rows)
+    }
+
     /// Calls `visit(start, len, room for the features, weights)` along all rows.
     fn for_each_chunk(&self, mut visit: impl FnMut(usize, usize, &mut [f64], &[f64])) {
-        let mut lanes = vec![0.0; self.d() * CHECKED];
-        let mut weight = vec![1.0; CHECKED];
+        let mut lanes = vec![0.0; self.d() * self.checked()];
+        let mut weight = vec![1.0; self.checked()];
         for start in (0..self.n_rows).step_by(CHECKED) {
             let len = CHECKED.min(self.n_rows - start);
             if let Some(Column { lane, .. }) = &self.weight {

@@ -1,6 +1,6 @@
 //! Input Series -> rows. The only code that sees what comes in: its names, dtypes and roles.
 
-use polars::prelude::{DataType, Field, Series};
+use polars::prelude::{DataType, Field, IdxSize, Series};
 
 use super::arrow::{is_number, Lane, Source};
 use super::error::{Error, Place, Result, Role};
@@ -168,6 +168,18 @@ impl Input {
             rows: cut(&self.rows),
             extras: self.extras.iter().map(|(role, s)| (role.clone(), cut(s))).collect(),
         }
+    }
+
+    /// These rows in this order.
+    ///
+    /// # Errors
+    /// If a row is not there.
+    pub fn gather(&self, order: &[IdxSize]) -> Result<Self> {
+        let extra = |(role, s): &(String, Series)| Ok((role.clone(), s.take_slice(order)?));
+        Ok(Self {
+            rows: self.rows.take_slice(order)?,
+            extras: self.extras.iter().map(extra).collect::<Result<_>>()?,
+        })
     }
 
     /// The feature column as rows, in the model's order of features if there is one.

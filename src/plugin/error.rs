@@ -154,6 +154,9 @@ pub enum Error {
     )]
     NInitGiven { n_init: u32 },
 
+    #[error("init must be the name of a method where k is a list, as a given start has one number of components; give one k")]
+    SeveralK,
+
     #[error("{0}")]
     Option(String),
 }
@@ -172,6 +175,11 @@ fn rows(count: usize) -> String {
 }
 
 impl Error {
+    /// Whether there are fewer rows than components.
+    pub fn is_too_few_rows(&self) -> bool {
+        matches!(self, Self::Mixture(mixture::Error::TooFewRows { .. }))
+    }
+
     /// Whether these data, as numbers, cannot be fitted: nulls, NaN, a label without rows, singular or overflowing
     /// moments. Negative weights and labels out of range are mistakes, not such data.
     pub fn is_unfit_data(&self) -> bool {

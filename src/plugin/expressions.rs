@@ -7,13 +7,14 @@ use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
 use super::cache::Factorised;
 use super::columns::{check_features, check_packed, check_start, feature_names, Input};
 use super::error::{Error, Result};
-use super::options::{FitKwargs, MStepKwargs, ModelKwargs};
+use super::options::{CriterionKwargs, FitKwargs, MStepKwargs, ModelKwargs, NoKwargs};
+use super::records::{components_dtype, components_series, criterion_series, models_series};
 use super::score::{score, score_dtype, Score, Scorer};
 use super::shell::expression;
 use super::train;
 use super::values::{
-    check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, model_series, null_series,
-    packed_series, statistics_dtype, statistics_series, Models,
+    check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, null_series, packed_series,
+    statistics_dtype, statistics_series, Models,
 };
 use crate::mixture::{Model, Statistics};
 
@@ -23,11 +24,14 @@ expression!(log_density, log_density_field, ModelKwargs);
 expression!(statistics, statistics_field, ModelKwargs);
 expression!(em_step, em_step_field, ModelKwargs);
 expression!(m_step, m_step_field, MStepKwargs);
-expression!(merge, merge_field, ());
+expression!(merge, merge_field, NoKwargs);
 expression!(maximize, maximize_field, MStepKwargs);
 expression!(fit, fit_field, FitKwargs);
 expression!(fit_predict, fit_predict_field, FitKwargs);
-expression!(pack, pack_field, ());
+expression!(pack, pack_field, NoKwargs);
+expression!(unpack, unpack_field, NoKwargs);
+expression!(components, components_field, NoKwargs);
+expression!(criterion, criterion_field, CriterionKwargs);
 
 /// The first input, or the first field: Polars gives at least one.
 fn first<T>(inputs: &[T]) -> Result<&T> {
@@ -69,28 +73,28 @@ fn model_input(inputs: &[Series]) -> Result<&Series> {
     inputs.get(1).ok_or(Error::NullModel)
 }
 
-fn responsibilities_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
-    scored_field(fields, &kwargs, Score::Responsibilities { log: kwargs.log })
+fn responsibilities_field(fields: &[Field], kwargs: &ModelKwargs) -> PolarsResult<Field> {
+    scored_field(fields, kwargs, Score::Responsibilities { log: kwargs.log })
 }
 
-fn responsibilities(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
-    scored(inputs, &kwargs, Score::Responsibilities { log: kwargs.log })
+fn responsibilities(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
+    scored(inputs, kwargs, Score::Responsibilities { log: kwargs.log })
 }
 
-fn predict_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
-    scored_field(fields, &kwargs, Score::Predict)
+fn predict_field(fields: &[Field], kwargs: &ModelKwargs) -> PolarsResult<Field> {
+    scored_field(fields, kwargs, Score::Predict)
 }
 
-fn predict(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
-    scored(inputs, &kwargs, Score::Predict)
+fn predict(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
+    scored(inputs, kwargs, Score::Predict)
 }
 
-fn log_density_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
-    scored_field(fields, &kwargs, Score::LogDensity)
+fn log_density_field(fields: &[Field], kwargs: &ModelKwargs) -> PolarsResult<Field> {
+    scored_field(fields, kwargs, Score::LogDensity)
 }
 
-fn log_density(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
-    scored(inputs, &kwargs, Score::LogDensity)
+fn log_density(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
+    scored(inputs, kwargs, Score::LogDensity)
 }
 
 /// The one model of an aggregation: in the kwargs, or a column of equal values; none if that is null or empty.
@@ -100,45 +104,42 @@ fn one_model(inputs: &[Series], kwargs: &ModelKwargs) -> Result<Option<Arc<Facto
     }
     let column = model_input(inputs)?;
     let models = Models::new(column)?;
-    match models.changes().len() {
+    match models.distinct().first.len() {
         0 => Ok(None),
-        1 => {
-            let given = models.get(0).and_then(|model| model.map(Factorised::new).transpose());
-            Ok(given.map_err(|e| e.in_column(column.name(), 0))?.map(Arc::new))
-        }
+        1 => models.factorised(0).map_err(|e| e.in_column(column.name(), 0)),
         _ => Err(Error::OneModel),
     }
 }
 
-fn statistics_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
-    let (rows, _) = check_model_inputs(fields, &kwargs)?;
+fn statistics_field(fields: &[Field], kwargs: &ModelKwargs) -> PolarsResult<Field> {
+    let (rows, _) = check_model_inputs(fields, kwargs)?;
     Ok(Field::new(rows.name().clone(), statistics_dtype()))
 }
 
-fn statistics(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
+fn statistics(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let Some(given) = one_model(inputs, &kwargs)? else {
+    let Some(given) = one_model(inputs, kwargs)? else {
         return Ok(null_series(&name, &statistics_dtype()));
     };
     let (table, statistics) = train::statistics(&input, &given)?;
     Ok(statistics_series(&name, &table.features, &statistics)?)
 }
 
-fn em_step_field(fields: &[Field], kwargs: ModelKwargs) -> PolarsResult<Field> {
-    let (rows, _) = check_model_inputs(fields, &kwargs)?;
+fn em_step_field(fields: &[Field], kwargs: &ModelKwargs) -> PolarsResult<Field> {
+    let (rows, _) = check_model_inputs(fields, kwargs)?;
     Ok(Field::new(rows.name().clone(), model_dtype()))
 }
 
-fn em_step(inputs: &[Series], kwargs: ModelKwargs) -> PolarsResult<Series> {
+fn em_step(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let Some(given) = one_model(inputs, &kwargs)? else {
+    let Some(given) = one_model(inputs, kwargs)? else {
         return Ok(null_series(&name, &model_dtype()));
     };
     let (table, statistics) = train::statistics(&input, &given)?;
     let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &given.model)?;
-    model_or_null(&name, next.as_ref())
+    model_or_null(&name, next)
 }
 
 fn maximize_or_none(
@@ -154,32 +155,29 @@ fn maximize_or_none(
     Ok(Some(Model::maximize(features, kind, statistics, covariance_floor, Some(previous))?))
 }
 
-fn model_or_null(name: &PlSmallStr, model: Option<&Model>) -> PolarsResult<Series> {
-    match model {
-        Some(model) => Ok(model_series(name, model)?),
-        None => Ok(null_series(name, &model_dtype())),
-    }
+fn model_or_null(name: &PlSmallStr, model: Option<Model>) -> PolarsResult<Series> {
+    Ok(models_series(name, &[model])?)
 }
 
-fn m_step_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> {
+fn m_step_field(fields: &[Field], kwargs: &MStepKwargs) -> PolarsResult<Field> {
     kwargs.options()?;
     let rows = check_packed(first(fields)?, &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
     Ok(Field::new(rows.name().clone(), model_dtype()))
 }
 
-fn m_step(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
+fn m_step(inputs: &[Series], kwargs: &MStepKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    model_or_null(&name, train::m_step(&input, kwargs.options()?)?.as_ref())
+    model_or_null(&name, train::m_step(&input, kwargs.options()?)?)
 }
 
-fn merge_field(fields: &[Field], (): ()) -> PolarsResult<Field> {
+fn merge_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {
     check_statistics_dtype(first(fields)?.name(), first(fields)?.dtype())?;
     Ok(Field::new(first(fields)?.name().clone(), statistics_dtype()))
 }
 
-fn merge(inputs: &[Series], (): ()) -> PolarsResult<Series> {
+fn merge(inputs: &[Series], _: &NoKwargs) -> PolarsResult<Series> {
     let mut sum: Option<(Vec<String>, Statistics)> = None;
     for_each_statistics(first(inputs)?, |_, row| {
         let Some((features, statistics)) = row else {
@@ -208,17 +206,17 @@ fn merge(inputs: &[Series], (): ()) -> PolarsResult<Series> {
     }
 }
 
-fn maximize_field(fields: &[Field], kwargs: MStepKwargs) -> PolarsResult<Field> {
+fn maximize_field(fields: &[Field], kwargs: &MStepKwargs) -> PolarsResult<Field> {
     kwargs.options()?;
     check_statistics_dtype(first(fields)?.name(), first(fields)?.dtype())?;
     Ok(Field::new(first(fields)?.name().clone(), model_dtype()))
 }
 
-fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
+fn maximize(inputs: &[Series], kwargs: &MStepKwargs) -> PolarsResult<Series> {
     let options = kwargs.options()?;
     let input = first(inputs)?;
     let name = input.name();
-    let mut models = Series::new_empty(name.clone(), &model_dtype());
+    let mut models = Vec::with_capacity(input.len());
     for_each_statistics(input, |_, row| {
         let model = match row {
             Some((features, statistics)) if statistics.total_weight > 0.0 => Some(Model::maximize(
@@ -230,40 +228,42 @@ fn maximize(inputs: &[Series], kwargs: MStepKwargs) -> PolarsResult<Series> {
             )?),
             _ => None,
         };
-        models.append(&model_or_null(name, model.as_ref())?)?;
+        models.push(model);
         Ok(())
     })
     .map_err(|e| e.in_batch(0, input.len()))?;
-    Ok(models.rechunk())
+    Ok(models_series(name, &models)?)
 }
 
 fn fitted_field(fields: &[Field], kwargs: &FitKwargs, dtype: DataType) -> PolarsResult<Field> {
-    let options = kwargs.options.check()?;
     let rows = check_packed(first(fields)?, &kwargs.extras)?;
     feature_names(rows.name(), rows.dtype())?;
-    check_start(first(fields)?, &rows, &options)?;
+    for options in kwargs.candidates()?.options {
+        check_start(first(fields)?, &rows, &options)?;
+    }
     Ok(Field::new(rows.name().clone(), dtype))
 }
 
-fn fit_field(fields: &[Field], kwargs: FitKwargs) -> PolarsResult<Field> {
-    fitted_field(fields, &kwargs, model_dtype())
+/// Packed, because Polars takes bytes from each group for a tenth of what a struct costs; `unpack` makes structs of
+/// those of all groups at once.
+fn fit_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field> {
+    fitted_field(fields, kwargs, DataType::Binary)
 }
 
-fn fit(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
+fn fit(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
+    let input = Input::new(first(inputs)?, &kwargs.extras)?;
+    let model = train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)?;
+    Ok(packed_series(&PlSmallStr::from_str(input.name()), &[model]))
+}
+
+fn fit_predict_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field> {
+    fitted_field(fields, kwargs, DataType::UInt32)
+}
+
+fn fit_predict(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    let model = train::fit(&input, &kwargs.options.check()?, kwargs.on_failure)?;
-    model_or_null(&name, model.as_ref())
-}
-
-fn fit_predict_field(fields: &[Field], kwargs: FitKwargs) -> PolarsResult<Field> {
-    fitted_field(fields, &kwargs, DataType::UInt32)
-}
-
-fn fit_predict(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(first(inputs)?, &kwargs.extras)?;
-    let name = PlSmallStr::from_str(input.name());
-    match train::fit(&input, &kwargs.options.check()?, kwargs.on_failure)? {
+    match train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)? {
         Some(model) => {
             let scorer = Scorer::One(Arc::new(Factorised::new(model)?));
             Ok(score(&name, input, &scorer, Score::Predict)?)
@@ -272,11 +272,50 @@ fn fit_predict(inputs: &[Series], kwargs: FitKwargs) -> PolarsResult<Series> {
     }
 }
 
-fn pack_field(fields: &[Field], (): ()) -> PolarsResult<Field> {
+/// The field of what is made of each model of a column.
+fn of_models(fields: &[Field], dtype: DataType) -> PolarsResult<Field> {
     check_model_dtype(first(fields)?.name(), first(fields)?.dtype())?;
-    Ok(Field::new(first(fields)?.name().clone(), DataType::Binary))
+    Ok(Field::new(first(fields)?.name().clone(), dtype))
 }
 
-fn pack(inputs: &[Series], (): ()) -> PolarsResult<Series> {
-    Ok(packed_series(first(inputs)?.name(), &Models::new(first(inputs)?)?)?)
+fn all_models(inputs: &[Series]) -> Result<(&PlSmallStr, Vec<Option<Model>>)> {
+    let name = first(inputs)?.name();
+    Ok((name, Models::new(first(inputs)?)?.all(name)?))
+}
+
+fn pack_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {
+    of_models(fields, DataType::Binary)
+}
+
+fn pack(inputs: &[Series], _: &NoKwargs) -> PolarsResult<Series> {
+    let (name, models) = all_models(inputs)?;
+    Ok(packed_series(name, &models))
+}
+
+fn unpack_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {
+    of_models(fields, model_dtype())
+}
+
+fn unpack(inputs: &[Series], _: &NoKwargs) -> PolarsResult<Series> {
+    let (name, models) = all_models(inputs)?;
+    Ok(models_series(name, &models)?)
+}
+
+fn components_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {
+    of_models(fields, components_dtype())
+}
+
+fn components(inputs: &[Series], _: &NoKwargs) -> PolarsResult<Series> {
+    let (name, models) = all_models(inputs)?;
+    Ok(components_series(name, &models)?)
+}
+
+fn criterion_field(fields: &[Field], kwargs: &CriterionKwargs) -> PolarsResult<Field> {
+    kwargs.criterion()?;
+    of_models(fields, DataType::Float64)
+}
+
+fn criterion(inputs: &[Series], kwargs: &CriterionKwargs) -> PolarsResult<Series> {
+    let (name, models) = all_models(inputs)?;
+    Ok(criterion_series(name, &models, kwargs.criterion()?))
 }

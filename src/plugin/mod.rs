@@ -6,6 +6,8 @@
 //! | `arrow` | Arrow arrays -> lanes of f64: chunks, offsets, validity |
 //! | `check` | the checks of data |
 //! | `cache` | models with their factors, the last ones kept |
+//! | `records` | many models -> structs, components, criteria |
+//! | `distinct` | which rows of a column hold the same model |
 //! | `values` | models and statistics <-> Polars structs and Binary |
 //! | `options` | kwargs -> checked options |
 //! | `score` | rows and a model -> one output column |
@@ -22,11 +24,13 @@ mod arrow;
 mod cache;
 mod check;
 mod columns;
+mod distinct;
 mod error;
 mod expressions;
 mod import;
 mod options;
 pub mod python;
+mod records;
 mod score;
 mod shell;
 mod train;

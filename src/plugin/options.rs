@@ -10,7 +10,7 @@ use super::error::{Error, Result};
 use crate::mixture::fit::option;
 use crate::mixture::prior::PriorOptions;
 use crate::mixture::start::{Draw, Method};
-use crate::mixture::{codec, CovarianceType, Model, Options};
+use crate::mixture::{codec, CovarianceType, Criterion, Model, Options};
 
 /// kwargs of the scoring functions, of `statistics` and of `em_step`.
 #[derive(Deserialize)]
@@ -63,6 +63,27 @@ impl MStepKwargs {
     }
 }
 
+/// kwargs of expressions without options.
+#[derive(Deserialize)]
+pub struct NoKwargs;
+
+/// kwargs of `criterion`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CriterionKwargs {
+    criterion: String,
+}
+
+impl CriterionKwargs {
+    /// The criterion of this name.
+    ///
+    /// # Errors
+    /// A sentence that lists the names.
+    pub fn criterion(&self) -> Result<Criterion> {
+        Ok(Criterion::parse(&self.criterion)?)
+    }
+}
+
 /// kwargs of `fit` and `fit_predict`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +92,39 @@ pub struct FitKwargs {
     pub options: RawFitOptions,
     #[serde(default)]
     pub on_failure: OnFailure,
+    #[serde(default)]
+    among: Option<Among>,
+}
+
+/// Several numbers of components, and how the best is chosen.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Among {
+    k: Vec<i64>,
+    criterion: String,
+}
+
+/// The fits a group is given, of which the best is kept.
+pub struct Candidates {
+    pub options: Vec<FitOptions>,
+    pub criterion: Criterion,
+}
+
+impl FitKwargs {
+    /// # Errors
+    /// The first option outside its range.
+    pub fn candidates(&self) -> Result<Candidates> {
+        let options = self.options.check()?;
+        let Some(Among { k, criterion }) = &self.among else {
+            return Ok(Candidates { options: vec![options], criterion: Criterion::Bic });
+        };
+        let criterion = Criterion::parse(criterion)?;
+        let options = k.iter().map(|k| options.with_k(components(*k)?)).collect::<Result<Vec<_>>>()?;
+        if options.is_empty() {
+            return Err(option("k", "an integer >= 1, or a list of them", "an empty list").into());
+        }
+        Ok(Candidates { options, criterion })
+    }
 }
 
 /// What a group that cannot be fitted becomes.
@@ -101,6 +155,7 @@ pub struct RawFitOptions {
 }
 
 /// Fit options, checked.
+#[derive(Clone)]
 pub struct FitOptions {
     pub k: usize,
     pub em: Options,
@@ -110,18 +165,35 @@ pub struct FitOptions {
 }
 
 /// Where the fit begins.
+#[derive(Clone)]
 pub enum Init {
     Draw(Draw),
     Model(Box<Model>),
     Column,
 }
 
+fn components(k: i64) -> Result<usize> {
+    let checked = usize::try_from(k).ok().filter(|k| *k >= 1);
+    Ok(checked.ok_or_else(|| option("k", "an integer >= 1", k))?)
+}
+
+impl FitOptions {
+    /// The same with another number of components.
+    fn with_k(&self, k: usize) -> Result<Self> {
+        let init = match &self.init {
+            Init::Draw(draw) => Init::Draw(Draw { k, ..*draw }),
+            given if k == self.k => given.clone(),
+            _ => return Err(Error::SeveralK),
+        };
+        Ok(Self { k, init, ..self.clone() })
+    }
+}
+
 impl RawFitOptions {
     /// # Errors
     /// The first option outside its range.
     pub fn check(&self) -> Result<FitOptions> {
-        let k = usize::try_from(self.k).ok().filter(|k| *k >= 1);
-        let k = k.ok_or_else(|| option("k", "an integer >= 1", self.k))?;
+        let k = components(self.k)?;
         let max_iter = u32::try_from(self.max_iter).ok().filter(|n| *n < u32::MAX);
         let accelerate = match self.acceleration.as_deref() {
             None => false,

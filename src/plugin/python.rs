@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use super::columns::Input;
 use super::error::{Error, Result};
 use super::options::{FitKwargs, FitOptions, RawFitOptions};
+use super::records::models_series;
 use super::train::{self, CheckedRows, Training};
-use super::values::{model_series, Models};
+use super::values::Models;
 use crate::mixture::{self, codec, CovarianceType};
 
 create_exception!(
@@ -114,7 +115,7 @@ impl Model {
     }
 
     fn to_series(&self) -> PyResult<PySeries> {
-        Ok(PySeries(model_series(&"model".into(), &self.0)?))
+        Ok(PySeries(models_series(&"model".into(), &[Some(self.0.clone())])?))
     }
 
     #[getter]

@@ -2,10 +2,11 @@
 
 #![allow(clippy::indexing_slicing)] // Rows are numbered within leaves that were allocated for them.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use polars::prelude::{ArrayChunked, DataType, IntoSeries, ListChunked, PlSmallStr, Series};
-use polars_arrow::array::{FixedSizeListArray, ListArray, PrimitiveArray};
+use polars::prelude::{ArrayChunked, DataType, IdxSize, IntoSeries, ListChunked, PlSmallStr, Series};
+use polars_arrow::array::{Array, FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::datatypes::ArrowDataType;
 use polars_arrow::offset::Offsets;
@@ -13,6 +14,7 @@ use rayon::prelude::*;
 
 use super::cache::Factorised;
 use super::columns::{Input, Table};
+use super::distinct::Distinct;
 use super::error::{Error, Result};
 use super::train::{execution, in_pool};
 use super::values::Models;
@@ -34,11 +36,17 @@ pub enum Scorer {
     Column(PlSmallStr, Models),
 }
 
-/// Scores of some rows: `width` numbers each, and whether the row is null.
+/// Scores of some rows, and whether the row is null.
 struct Scores {
-    width: usize,
+    width: Width,
     values: Vec<f64>,
     null: Vec<bool>,
+}
+
+/// How many numbers a row has.
+enum Width {
+    All(usize),
+    Each(Vec<usize>),
 }
 
 /// Scores the rows of the input.
@@ -52,22 +60,28 @@ pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> R
             let table = input.table(features).map_err(|e| e.in_batch(0, input.len()))?;
             let scores = score_by(&table, &given.density, what);
             match what {
-                Score::Responsibilities { .. } => array_series(name, scores),
+                Score::Responsibilities { .. } => array_series(name, scores, given.density.k()),
                 _ => flat_series(name, vec![scores], what),
             }
         }
-        Scorer::Column(column, models) => {
-            let parts = score_by_column(input, column, models, what)?;
-            match what {
-                Score::Responsibilities { .. } => list_series(name, parts),
-                _ => flat_series(name, parts, what),
-            }
-        }
+        Scorer::Column(column, models) => score_by_column(name, input, column, models, what),
     }
 }
 
-/// Runs of equal models are factorised once.
-fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score) -> Result<Vec<Scores>> {
+/// Rows of a column of models that are scored together.
+const WINDOW: usize = 1 << 17;
+/// Windows whose runs of one model are as long as this on average, or as few, are not sorted by model.
+const LONG_RUN: usize = 256;
+
+/// Each model is factorised once. Where models change from row to row, the rows of a window are sorted by them. Windows
+/// become chunks of the output, so that nothing is held twice.
+fn score_by_column(
+    name: &PlSmallStr,
+    mut input: Input,
+    column: &str,
+    models: &Models,
+    what: Score,
+) -> Result<Series> {
     if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
     }
@@ -75,27 +89,141 @@ fn score_by_column(mut input: Input, column: &str, models: &Models, what: Score)
     if models.len() != rows && models.len() != 1 {
         return Err(Error::Lengths { models: models.len(), rows });
     }
-    let mut starts = models.changes();
-    starts.push(rows);
-    let mut parts = Vec::with_capacity(starts.len());
-    for run in starts.windows(2) {
-        let part = input.slice(run[0], run[1] - run[0]);
-        let in_model = |e: Error| e.in_column(column, run[0]).in_batch(0, rows);
-        let given = models.get(run[0]).and_then(|model| model.map(Factorised::new).transpose());
-        parts.push(match given.map_err(in_model)? {
-            Some(Factorised { model, density }) => {
-                let table = part.table(Some(model.features())).map_err(|e| e.in_batch(run[0], rows))?;
-                score_by(&table, &density, what)
-            }
-            None => Scores::nulls(part.len()),
-        });
+    let Distinct { first, mut number } = models.distinct();
+    let given = |row: &usize| {
+        models.factorised(*row).map_err(|error| error.in_column(column, *row).in_batch(0, rows))
+    };
+    let models = first.iter().map(given).collect::<Result<Vec<_>>>()?;
+    if number.len() != rows {
+        number = number.repeat(rows);
     }
-    Ok(parts)
+    let series = |parts: Vec<Scores>| match what {
+        Score::Responsibilities { .. } => list_series(name, parts),
+        _ => flat_series(name, parts, what),
+    };
+    let window = |start: usize| {
+        let number = &number[start..rows.min(start + WINDOW)];
+        series(Window { input: &input, start, number, models: &models, what }.score()?)
+    };
+    let starts = (0..rows).step_by(WINDOW);
+    let chunks: Vec<Result<Series>> = if rows > WINDOW {
+        in_pool(|| starts.collect::<Vec<_>>().into_par_iter().map(window).collect())
+    } else {
+        starts.map(window).collect()
+    };
+    let mut chunks = chunks.into_iter();
+    let mut scored = chunks.next().unwrap_or_else(|| series(Vec::new()))?;
+    for chunk in chunks {
+        scored.append_owned(chunk?)?;
+    }
+    Ok(scored)
+}
+
+/// Some rows of the input, the number of the model of each, and the models.
+struct Window<'a> {
+    input: &'a Input,
+    start: usize,
+    number: &'a [u32],
+    models: &'a [Option<Arc<Factorised>>],
+    what: Score,
+}
+
+impl Window<'_> {
+    fn score(&self) -> Result<Vec<Scores>> {
+        let len = self.number.len();
+        let runs = runs(self.number.iter());
+        if runs.len() <= len.div_ceil(LONG_RUN) {
+            return self.score_runs(&runs);
+        }
+        let mut order: Vec<IdxSize> = (0..len as IdxSize).collect();
+        order.sort_by_key(|row| self.number[*row as usize]);
+        let sorted = self::runs(order.iter().map(|row| &self.number[*row as usize]));
+        if 2 * sorted.len() > runs.len() {
+            return self.score_runs(&runs);
+        }
+        let input = self.input.slice(self.start, len).gather(&order)?;
+        let score = |run: &Range<usize>| {
+            let number = self.number[order[run.start] as usize];
+            self.score_run(&input.slice(run.start, run.len()), number)
+        };
+        match sorted.iter().map(score).collect::<Result<Vec<_>>>() {
+            Ok(parts) => Ok(vec![scattered(parts, &order)]),
+            // What is wrong is told by the row where it stands.
+            Err(_) => self.score_runs(&runs),
+        }
+    }
+
+    fn score_runs(&self, runs: &[Range<usize>]) -> Result<Vec<Scores>> {
+        let score = |run: &Range<usize>| {
+            let part = self.input.slice(self.start + run.start, run.len());
+            let scores = self.score_run(&part, self.number[run.start]);
+            scores.map_err(|e| e.in_batch(self.start + run.start, self.input.len()))
+        };
+        runs.iter().map(score).collect()
+    }
+
+    fn score_run(&self, part: &Input, number: u32) -> Result<Scores> {
+        match &self.models[number as usize] {
+            Some(given) => {
+                Ok(score_by(&part.table(Some(given.model.features()))?, &given.density, self.what))
+            }
+            None => Ok(Scores::nulls(part.len())),
+        }
+    }
+}
+
+/// Ranges of equal numbers.
+fn runs<'a>(mut numbers: impl Iterator<Item = &'a u32>) -> Vec<Range<usize>> {
+    let mut runs = Vec::new();
+    let Some(mut last) = numbers.next() else { return runs };
+    let (mut start, mut end) = (0, 1);
+    for number in numbers {
+        if number != last {
+            runs.push(start..end);
+            (start, last) = (end, number);
+        }
+        end += 1;
+    }
+    runs.push(start..end);
+    runs
+}
+
+/// Scores of sorted rows, put back where they came from.
+fn scattered(parts: Vec<Scores>, order: &[IdxSize]) -> Scores {
+    let mut place = vec![(0, 0); order.len()];
+    let mut null = vec![false; order.len()];
+    let mut sorted = Vec::new();
+    let mut rows = order.iter();
+    for part in parts {
+        let mut begin = sorted.len();
+        sorted.extend(part.values);
+        for (i, (is_null, row)) in part.null.into_iter().zip(&mut rows).enumerate() {
+            let width = part.width.of(i);
+            place[*row as usize] = (begin, width);
+            null[*row as usize] = is_null;
+            begin += width;
+        }
+    }
+    let values = place.iter().flat_map(|(begin, width)| &sorted[*begin..*begin + *width]).copied().collect();
+    Scores { width: Width::Each(place.into_iter().map(|(_, width)| width).collect()), values, null }
+}
+
+impl Width {
+    fn of(&self, row: usize) -> usize {
+        match self {
+            Self::All(width) => *width,
+            Self::Each(widths) => widths[row],
+        }
+    }
 }
 
 impl Scores {
     fn nulls(len: usize) -> Self {
-        Self { width: 0, values: Vec::new(), null: vec![true; len] }
+        Self { width: Width::All(0), values: Vec::new(), null: vec![true; len] }
+    }
+
+    fn widths(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.null.len()).map(|row| self.width.of(row))
     }
 }
 
@@ -105,7 +233,8 @@ fn score_by(table: &Table, density: &Density, what: Score) -> Scores {
         _ => 1,
     };
     let rows = table.n_rows();
-    let mut scores = Scores { width, values: vec![0.0; rows * width], null: vec![false; rows] };
+    let mut scores =
+        Scores { width: Width::All(width), values: vec![0.0; rows * width], null: vec![false; rows] };
     let size = block_rows(density.d(), density.k());
     let values = scores.values.par_chunks_mut(size * width);
     let leaves = values.zip(scores.null.par_chunks_mut(size)).enumerate();
@@ -180,18 +309,17 @@ fn validity(null: &[bool]) -> Option<Bitmap> {
     null.contains(&true).then(|| null.iter().map(|n| !n).collect())
 }
 
-fn array_series(name: &PlSmallStr, scores: Scores) -> Result<Series> {
+fn array_series(name: &PlSmallStr, scores: Scores, width: usize) -> Result<Series> {
     let rows = scores.null.len();
     let numbers = PrimitiveArray::from_vec(scores.values);
-    let dtype = FixedSizeListArray::default_datatype(ArrowDataType::Float64, scores.width);
+    let dtype = FixedSizeListArray::default_datatype(ArrowDataType::Float64, width);
     let array = FixedSizeListArray::try_new(dtype, rows, Box::new(numbers), validity(&scores.null))?;
     Ok(ArrayChunked::with_chunk(name.clone(), array).into_series())
 }
 
 fn list_series(name: &PlSmallStr, parts: Vec<Scores>) -> Result<Series> {
     let null: Vec<bool> = parts.iter().flat_map(|p| p.null.iter().copied()).collect();
-    let widths = parts.iter().flat_map(|p| std::iter::repeat_n(p.width, p.null.len()));
-    let offsets = Offsets::try_from_lengths(widths)?;
+    let offsets = Offsets::try_from_lengths(parts.iter().flat_map(Scores::widths))?;
     let values: Vec<f64> = parts.into_iter().flat_map(|p| p.values).collect();
     let dtype = ListArray::<i64>::default_datatype(ArrowDataType::Float64);
     let numbers = Box::new(PrimitiveArray::from_vec(values));
@@ -200,23 +328,27 @@ fn list_series(name: &PlSmallStr, parts: Vec<Scores>) -> Result<Series> {
 }
 
 fn flat_series(name: &PlSmallStr, parts: Vec<Scores>, what: Score) -> Result<Series> {
-    let mut values = Vec::new();
-    let mut null = Vec::new();
-    for part in parts {
-        if part.width == 0 {
-            values.resize(values.len() + part.null.len(), 0.0);
-        }
-        values.extend(part.values);
-        null.extend(part.null);
-    }
+    let null: Vec<bool> = parts.iter().flat_map(|part| part.null.iter().copied()).collect();
     let validity = validity(&null);
-    if what == Score::Predict {
-        let labels: Vec<u32> = values.iter().map(|c| *c as u32).collect();
-        let array = PrimitiveArray::from_vec(labels).with_validity(validity);
-        return Ok(Series::from_arrow(name.clone(), Box::new(array))?);
+    let array: Box<dyn Array> = if what == Score::Predict {
+        Box::new(PrimitiveArray::from_vec(flat(parts, |label| label as u32)).with_validity(validity))
+    } else {
+        Box::new(PrimitiveArray::from_vec(flat(parts, |value| value)).with_validity(validity))
+    };
+    Ok(Series::from_arrow(name.clone(), array)?)
+}
+
+/// One value for each row; rows without a model have any.
+fn flat<T: Default + Clone>(parts: Vec<Scores>, value: impl Fn(f64) -> T) -> Vec<T> {
+    let mut values = Vec::with_capacity(parts.iter().map(|part| part.null.len()).sum());
+    for part in parts {
+        let mut numbers = part.values.iter().map(|x| value(*x));
+        let each =
+            part.widths()
+                .map(|width| if width == 0 { T::default() } else { numbers.next().unwrap_or_default() });
+        values.extend(each);
     }
-    let array = PrimitiveArray::from_vec(values).with_validity(validity);
-    Ok(Series::from_arrow(name.clone(), Box::new(array))?)
+    values
 }
 
 /// The dtype of a score by a model of `k` components, or by models of unknown k.

@@ -1,7 +1,10 @@
 //! The pair of C functions by which Polars calls an expression: its output field from the schema, and its values.
 //! Dtypes that the compiled Polars cannot hold are refused here, before they are imported.
 
+use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::rc::Rc;
 
 use polars::prelude::{Field, PolarsError, PolarsResult, Series};
 use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
@@ -61,14 +64,14 @@ pub(super) use expression;
 ///
 /// # Safety
 /// The fields are what Polars exported.
-pub unsafe fn field<K: DeserializeOwned>(
+pub unsafe fn field<K: DeserializeOwned + 'static>(
     fields: &[ArrowSchema],
     kwargs: &[u8],
-    of: fn(&[Field], K) -> PolarsResult<Field>,
+    of: fn(&[Field], &K) -> PolarsResult<Field>,
 ) -> Option<ArrowSchema> {
     guarded(|| {
         let fields = fields.iter().map(|field| imported(field)).collect::<PolarsResult<Vec<_>>>()?;
-        let field = of(&fields, parsed(kwargs)?)?;
+        let field = of(&fields, &*parsed(kwargs)?)?;
         Ok(export_field_to_c(&field.to_arrow(CompatLevel::newest())))
     })
 }
@@ -77,15 +80,15 @@ pub unsafe fn field<K: DeserializeOwned>(
 ///
 /// # Safety
 /// The inputs are what Polars exported, `len` of them.
-pub unsafe fn values<K: DeserializeOwned>(
+pub unsafe fn values<K: DeserializeOwned + 'static>(
     inputs: *mut SeriesExport,
     len: usize,
     kwargs: &[u8],
-    of: fn(&[Series], K) -> PolarsResult<Series>,
+    of: fn(&[Series], &K) -> PolarsResult<Series>,
 ) -> Option<SeriesExport> {
     guarded(|| {
         let inputs = import(inputs, len)?;
-        Ok(export_series(&of(&inputs, parsed(kwargs)?)?))
+        Ok(export_series(&of(&inputs, &*parsed(kwargs)?)?))
     })
 }
 
@@ -107,11 +110,33 @@ fn without_nul(error: PolarsError) -> PolarsError {
     error
 }
 
-/// An expression without options is called without kwargs.
-fn parsed<K: DeserializeOwned>(kwargs: &[u8]) -> PolarsResult<K> {
-    const NONE: &[u8] = b"N.";
-    _parse_kwargs(if kwargs.is_empty() { NONE } else { kwargs })
+/// What a thread parsed last: bytes, and what they say as the kwargs of some expression.
+type Last = Option<(Vec<u8>, Rc<dyn Any>)>;
+
+thread_local! {
+    static LAST: RefCell<Last> = const { RefCell::new(None) };
 }
+
+/// The kwargs of a call. Polars hands the same bytes to every group, so that a thread parses them once. An expression
+/// without options is called without kwargs.
+fn parsed<K: DeserializeOwned + 'static>(kwargs: &[u8]) -> PolarsResult<Rc<K>> {
+    const NONE: &[u8] = b"N.";
+    let known = LAST.with_borrow(|last| {
+        let (bytes, value) = last.as_ref()?;
+        (bytes == kwargs).then(|| value.clone().downcast::<K>().ok())?
+    });
+    if let Some(known) = known {
+        return Ok(known);
+    }
+    let made: Rc<K> = Rc::new(_parse_kwargs(if kwargs.is_empty() { NONE } else { kwargs })?);
+    if kwargs.len() <= LARGEST {
+        LAST.set(Some((kwargs.to_vec(), made.clone())));
+    }
+    Ok(made)
+}
+
+/// Longer kwargs are not kept.
+const LARGEST: usize = 1 << 20;
 
 unsafe fn imported(field: &ArrowSchema) -> PolarsResult<Field> {
     let field = import_field_from_c(field)?;

@@ -9,10 +9,12 @@ use super::cache::Factorised;
 use super::check::{Nulls, Watched};
 use super::columns::{check_width, field_order, Input, StartColumn, Table};
 use super::error::{Error, Place, Result};
-use super::options::{FitOptions, Init, OnFailure};
+use super::options::{Candidates, FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
 use crate::mixture::start::Drawn;
-use crate::mixture::{self, start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
+use crate::mixture::{
+    self, start, Criterion, Density, Em, Execution, Model, Options, Pass, Rows, Statistics,
+};
 
 /// From about this many fused multiply-adds on, threads pay.
 const WORTH_THREADS: usize = 1 << 21;
@@ -172,18 +174,54 @@ fn start_from_column(input: &Input, table: &Table, options: &FitOptions, pass: P
     }
 }
 
-/// A whole fit, for a group; none for a group of too few rows, and for other groups that cannot be fitted if that
-/// is asked for.
+/// A whole fit, for a group: of several candidates the best; none for a group of too few rows, and for other groups
+/// that cannot be fitted if that is asked for.
 ///
 /// # Errors
 /// Bad data, unless nulls are asked for; whatever is not the data's fault.
-pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result<Option<Model>> {
-    match fit_or_fail(input, options) {
+pub fn fit(input: &Input, candidates: &Candidates, on_failure: OnFailure) -> Result<Option<Model>> {
+    let fitted = match candidates.options.as_slice() {
+        [only] => fit_or_fail(input, only),
+        several => best(input, several, candidates.criterion),
+    };
+    match fitted {
         Ok(model) => Ok(model),
-        Err(Error::Mixture(mixture::Error::TooFewRows { .. })) => Ok(None),
+        Err(error) if error.is_too_few_rows() => Ok(None),
         Err(error) if on_failure == OnFailure::Null && error.is_unfit_data() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The fit of lowest criterion, of equal ones that of fewest parameters. Those that the data do not allow are passed
+/// over as long as one is left.
+fn best(input: &Input, candidates: &[FitOptions], criterion: Criterion) -> Result<Option<Model>> {
+    let mut best: Option<(f64, Model)> = None;
+    let mut failure: Option<Error> = None;
+    for options in candidates {
+        match fit_or_fail(input, options) {
+            Ok(fitted) => {
+                let valued = fitted.and_then(|model| Some((criterion.of(&model)?, model)));
+                best = match (best.take(), valued) {
+                    (Some(a), Some(b)) => Some(if precedes(&b, &a) { b } else { a }),
+                    (a, b) => a.or(b),
+                };
+            }
+            Err(error) if error.is_too_few_rows() => failure = failure.or(Some(error)),
+            Err(error) if error.is_unfit_data() => {
+                failure = failure.filter(|first| !first.is_too_few_rows()).or(Some(error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match (best, failure) {
+        (Some((_, model)), _) => Ok(Some(model)),
+        (None, Some(failure)) => Err(failure),
+        (None, None) => Ok(None),
+    }
+}
+
+fn precedes(a: &(f64, Model), b: &(f64, Model)) -> bool {
+    a.0.total_cmp(&b.0).then(a.1.n_parameters().cmp(&b.1.n_parameters())).is_lt()
 }
 
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {

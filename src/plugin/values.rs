@@ -2,16 +2,20 @@
 
 #![allow(clippy::indexing_slicing)] // Offsets come from Arrow arrays, whose constructors have checked them.
 
+use std::hash::Hasher;
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{Array1, Array2, Array3};
 use polars::prelude::{
-    DataType, Field, IntoSeries, ListChunked, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
+    DataType, Field, IntoSeries, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
 };
 use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
+use super::cache::Factorised;
+use super::distinct::{Distinct, Words};
 use super::error::{Error, Result};
 use crate::mixture::codec::{self, VERSION};
 use crate::mixture::linalg::{asymmetry, triangle};
@@ -21,7 +25,8 @@ use crate::mixture::{CovarianceType, Model, Statistics, Training};
 const MODEL_MAKER: &str = "fit, m_step, em_step or maximize";
 const STATISTICS_MAKER: &str = "statistics or merge";
 
-fn nested(depth: usize) -> DataType {
+/// Lists of lists of numbers.
+pub fn nested(depth: usize) -> DataType {
     (0..depth).fold(DataType::Float64, |inner, _| DataType::List(Box::new(inner)))
 }
 
@@ -152,28 +157,6 @@ fn strings(name: &str, values: &[String]) -> PolarsResult<Series> {
     Series::from_arrow(name.into(), array)
 }
 
-/// A model as one row.
-pub fn model_series(name: &PlSmallStr, model: &Model) -> Result<Series> {
-    let (k, d) = (model.k(), model.d());
-    let (planes, rows, columns) = model.covariances().dim();
-    let training = model.training;
-    let series = [
-        Series::new("version".into(), [VERSION as u8]),
-        strings("features", model.features())?,
-        Series::new("covariance_type".into(), [model.covariance_type().structure().name()]),
-        numbers("weights", model.weights().to_vec(), &[k])?,
-        numbers("means", model.means().iter().copied().collect(), &[k, d])?,
-        numbers("covariances", model.covariances().iter().copied().collect(), &[planes, rows, columns])?,
-        Series::new("log_likelihood".into(), [training.log_likelihood]),
-        Series::new("entropy".into(), [training.entropy]),
-        Series::new("n_rows".into(), [training.n_rows]),
-        Series::new("total_weight".into(), [training.total_weight]),
-        Series::new("n_iter".into(), [training.n_iter]),
-        Series::new("converged".into(), [training.converged]),
-    ];
-    Ok(StructChunked::from_series(name.clone(), 1, series.iter())?.into_series())
-}
-
 /// One row, null.
 pub fn null_series(name: &PlSmallStr, dtype: &DataType) -> Series {
     Series::full_null(name.clone(), 1, dtype)
@@ -208,13 +191,9 @@ pub fn statistics_series(name: &PlSmallStr, features: &[String], statistics: &St
 }
 
 /// Packed models.
-pub fn packed_series(name: &PlSmallStr, models: &Models) -> Result<Series> {
-    let pack = |row| {
-        let model = models.get(row).map_err(|e| e.in_column(name, row).in_batch(0, models.len()))?;
-        Ok(model.map(|model| codec::pack(&model)))
-    };
-    let packed = (0..models.len()).map(pack).collect::<Result<Vec<Option<Vec<u8>>>>>()?;
-    Ok(Series::new(name.clone(), packed))
+pub fn packed_series(name: &PlSmallStr, models: &[Option<Model>]) -> Series {
+    let packed: Vec<Option<Vec<u8>>> = models.iter().map(|model| model.as_ref().map(codec::pack)).collect();
+    Series::new(name.clone(), packed)
 }
 
 /// A column of nested lists of numbers, one chunk, for random access.
@@ -254,6 +233,13 @@ impl Numbers {
         (counts, &self.values.values().as_slice()[start..end])
     }
 
+    /// Feeds the bits of a row.
+    fn hash(&self, row: usize, hasher: &mut impl Hasher) {
+        for x in self.get(row).1 {
+            hasher.write_u64(x.to_bits());
+        }
+    }
+
     /// Whether two rows are the same lists of the same bits, without nulls.
     fn equal(&self, a: usize, b: usize) -> bool {
         if self.has_null(a) || self.has_null(b) {
@@ -290,15 +276,44 @@ impl Numbers {
     }
 }
 
-/// A column of strings or lists of strings, one chunk.
-fn string_lists(series: &Series) -> Result<ListChunked> {
-    Ok(series.strict_cast(&DataType::List(Box::new(DataType::String)))?.list()?.clone())
+/// A column of lists of strings, one chunk.
+struct Strings {
+    offsets: OffsetsBuffer<i64>,
+    validity: Option<Bitmap>,
+    values: Utf8ViewArray,
 }
 
-fn string_list(column: &ListChunked, row: usize) -> Result<Vec<String>> {
-    let null = || decode("its features have nulls");
-    let names = column.get_as_series(row).ok_or_else(null)?;
-    names.str()?.iter().map(|name| Ok(name.ok_or_else(null)?.to_string())).collect()
+impl Strings {
+    fn new(series: &Series) -> Result<Self> {
+        let series = series.strict_cast(&DataType::List(Box::new(DataType::String)))?.rechunk();
+        let wrong = || Error::Option(format!("column {:?} must hold lists of strings", series.name()));
+        let array = series.chunks().first().ok_or_else(wrong)?;
+        let list = array.as_any().downcast_ref::<ListArray<i64>>().ok_or_else(wrong)?;
+        let values = list.values().as_any().downcast_ref::<Utf8ViewArray>().ok_or_else(wrong)?.clone();
+        Ok(Self { offsets: list.offsets().clone(), validity: list.validity().cloned(), values })
+    }
+
+    /// The strings of a row, none for those that are null; none at all where the list is.
+    fn row(&self, row: usize) -> Option<impl Iterator<Item = Option<&str>>> {
+        let (start, end) = self.offsets.start_end(row);
+        let valid = self.validity.as_ref().is_none_or(|bits| bits.get_bit(row));
+        valid.then(|| (start..end).map(|i| self.values.get(i)))
+    }
+
+    fn get(&self, row: usize) -> Result<Vec<String>> {
+        let null = || decode("its features have nulls");
+        self.row(row).ok_or_else(null)?.map(|name| Ok(name.ok_or_else(null)?.to_string())).collect()
+    }
+
+    /// Whether two rows hold the same strings, without nulls.
+    fn equal(&self, a: usize, b: usize) -> bool {
+        match (self.row(a), self.row(b)) {
+            (Some(a), Some(mut b)) => {
+                a.into_iter().all(|a| a.is_some() && b.next() == Some(a)) && b.next().is_none()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// The fields of a struct column, found by name.
@@ -344,7 +359,7 @@ pub struct StructModels {
     len: usize,
     null: Vec<bool>,
     version: Series,
-    features: ListChunked,
+    features: Strings,
     covariance_type: Series,
     weights: Numbers,
     means: Numbers,
@@ -399,18 +414,35 @@ impl Models {
         }
     }
 
-    /// Whether two rows hold the same parameters, to the bit.
-    pub fn equal(&self, a: usize, b: usize) -> bool {
+    /// The model in a row, with its factors.
+    ///
+    /// # Errors
+    /// If what stands there is no valid model, or a covariance is singular.
+    pub fn factorised(&self, row: usize) -> Result<Option<Arc<Factorised>>> {
         match self {
-            Self::Struct(models) => models.equal(a, b),
-            Self::Packed(bytes) => bytes.get(a) == bytes.get(b),
-            Self::Null(_) => true,
+            Self::Packed(bytes) => bytes.get(row).map(Factorised::recall).transpose(),
+            _ => Ok(self.get(row)?.map(Factorised::new).transpose()?.map(Arc::new)),
         }
     }
 
-    /// Rows at which a model differs from the one before, the first included.
-    pub fn changes(&self) -> Vec<usize> {
-        (0..self.len()).filter(|row| *row == 0 || !self.equal(row - 1, *row)).collect()
+    /// The models of all rows.
+    ///
+    /// # Errors
+    /// If what stands in some row is no valid model.
+    pub fn all(&self, name: &str) -> Result<Vec<Option<Model>>> {
+        let model = |row| self.get(row).map_err(|e| e.in_column(name, row).in_batch(0, self.len()));
+        (0..self.len()).map(model).collect()
+    }
+
+    /// Which rows hold the same model.
+    pub fn distinct(&self) -> Distinct {
+        match self {
+            Self::Struct(models) => {
+                Distinct::by(models.len, |row| models.hash(row), |a, b| models.equal(a, b))
+            }
+            Self::Packed(bytes) => Distinct::of_bytes(bytes),
+            Self::Null(len) => Distinct::by(*len, |_| 0, |_, _| true),
+        }
     }
 }
 
@@ -422,7 +454,7 @@ impl StructModels {
             len: series.len(),
             null: version.is_null().iter().map(|b| b.unwrap_or(true)).collect(),
             version,
-            features: string_lists(columns.get("features")?)?,
+            features: Strings::new(columns.get("features")?)?,
             covariance_type: columns.cast("covariance_type", &DataType::String)?,
             weights: Numbers::new(columns.get("weights")?, 1)?,
             means: Numbers::new(columns.get("means")?, 2)?,
@@ -442,7 +474,7 @@ impl StructModels {
             return if filled { Err(decode("its version is null")) } else { Ok(None) };
         }
         codec::check_version(self.version.u32()?.get(row).unwrap_or(0))?;
-        let features = string_list(&self.features, row)?;
+        let features = self.features.get(row)?;
         let covariance_type = CovarianceType::parse(self.covariance_type.str()?.get(row).unwrap_or(""))?;
         let weights = Array1::from_vec(rectangular::<1>(&self.weights, row, "weights")?.1);
         let (shape, values) = rectangular::<2>(&self.means, row, "means")?;
@@ -461,6 +493,17 @@ impl StructModels {
         Ok(Some(model.with_training(training)?))
     }
 
+    /// A number that equal rows share.
+    fn hash(&self, row: usize) -> u64 {
+        let mut hasher = Words::default();
+        if !self.null[row] {
+            for numbers in [&self.weights, &self.means, &self.covariances] {
+                numbers.hash(row, &mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     fn equal(&self, a: usize, b: usize) -> bool {
         if self.null[a] || self.null[b] {
             return self.null[a] && self.null[b];
@@ -468,8 +511,7 @@ impl StructModels {
         let numbers = [&self.weights, &self.means, &self.covariances];
         let types = self.covariance_type.str().is_ok_and(|t| t.get(a) == t.get(b));
         let versions = self.version.u32().is_ok_and(|v| v.get(a) == v.get(b));
-        let names = || string_list(&self.features, a).ok() == string_list(&self.features, b).ok();
-        numbers.iter().all(|n| n.equal(a, b)) && types && versions && names()
+        numbers.iter().all(|n| n.equal(a, b)) && types && versions && self.features.equal(a, b)
     }
 }
 
@@ -521,7 +563,7 @@ pub fn for_each_statistics(
     check_statistics_dtype(series.name(), series.dtype())?;
     let columns = Columns::new("statistics", STATISTICS_MAKER, series)?;
     let version = columns.cast("version", &DataType::UInt32)?;
-    let features = string_lists(columns.get("features")?)?;
+    let features = Strings::new(columns.get("features")?)?;
     let weight = Numbers::new(columns.get("weight")?, 1)?;
     let mean = Numbers::new(columns.get("mean")?, 2)?;
     let scatter = Numbers::new(columns.get("scatter")?, 3)?;
@@ -537,7 +579,7 @@ pub fn for_each_statistics(
             return Ok(None);
         };
         codec::check_version(version)?;
-        let names = string_list(&features, row)?;
+        let names = features.get(row)?;
         let (_, weight) = rectangular::<1>(&weight, row, "weight")?;
         let ([k, d], mean) = rectangular::<2>(&mean, row, "mean")?;
         let (shape, scatter) = rectangular::<3>(&scatter, row, "scatter")?;

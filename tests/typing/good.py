@@ -93,6 +93,11 @@ def expressions(model: pg.GaussianMixture) -> None:
         both=pg.gmm(statistics.merge()).maximize(covariance_type="tied"),
         packed=pg.gmm(pl.col("m")).pack(),
     )
+    column = pg.gmm(pl.col("packed"))
+    figures = packed.select(column.unpack(), b=column.bic(), a=column.aic(), i=column.icl())
+    assert_type(figures.lazy().with_columns(column.components()), pl.LazyFrame)
+    pg.gmm(df).fit("x", "y", k=[1, 2], criterion="icl")
+    df.select(rows.fit(range(1, 3), criterion="aic"), z=rows.fit_predict(k=[1, 2]))
     again = df.lazy().join(packed.lazy(), how="cross").select(rows.log_density("packed"))
     assert_type(again.collect(), pl.DataFrame)
 

@@ -7,7 +7,7 @@
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use super::super::linalg::clip_eigenvalues;
+use super::super::linalg::{clip_eigenvalues, is_above, with_room};
 use super::super::statistics::Statistics;
 
 /// A floor and the units it is in. A fit takes the units once: rounding must not move its constraint.
@@ -40,29 +40,40 @@ impl Floor {
             return;
         }
         let d = self.unit.len();
-        let scale: Vec<f64> = self.unit.iter().map(|u| u.sqrt()).collect();
-        let units = |e: usize| scale[e / d] * scale[e % d];
-        let mut scaled: Vec<f64> = (0..d * d).map(|e| covariance[e] / units(e)).collect();
-        let before = scaled.clone();
-        clip_eigenvalues(&mut scaled, d, self.least);
-        if scaled != before {
-            for (e, s) in scaled.iter().enumerate() {
-                covariance[e] = s * units(e);
+        with_room(d * d + d, |room| {
+            let (scaled, scale) = room.split_at_mut(d * d);
+            scale.iter_mut().zip(&self.unit).for_each(|(s, u)| *s = u.sqrt());
+            for (e, s) in scaled.iter_mut().enumerate() {
+                *s = covariance[e] / (scale[e / d] * scale[e % d]);
             }
-        }
+            if is_above(scaled, d, self.least) {
+                return;
+            }
+            clip_eigenvalues(scaled, d, self.least);
+            for (e, s) in scaled.iter().enumerate() {
+                covariance[e] = s * (scale[e / d] * scale[e % d]);
+            }
+        });
     }
 
     /// Clips covariances of any form.
     pub fn clip(&self, covariances: &mut Array3<f64>) {
         let d = self.unit.len();
         for mut covariance in covariances.outer_iter_mut() {
-            let mut entries: Vec<f64> = covariance.iter().copied().collect();
-            match covariance.dim() {
-                (rows, _) if rows == d => self.clip_matrix(&mut entries),
-                (_, columns) if columns == d => self.clip_diagonal(&mut entries),
-                _ => entries.iter_mut().for_each(|v| *v = self.clip_variance(*v)),
-            }
-            covariance.iter_mut().zip(entries).for_each(|(out, x)| *out = x);
+            let (rows, columns) = covariance.dim();
+            with_room(rows * columns, |entries| {
+                entries.iter_mut().zip(&covariance).for_each(|(e, x)| *e = *x);
+                if rows == d {
+                    self.clip_matrix(entries);
+                } else if columns == d {
+                    self.clip_diagonal(entries);
+                } else {
+                    for v in &mut *entries {
+                        *v = self.clip_variance(*v);
+                    }
+                }
+                covariance.iter_mut().zip(entries).for_each(|(out, x)| *out = *x);
+            });
         }
     }
 

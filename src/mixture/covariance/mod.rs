@@ -129,27 +129,32 @@ fn pooled(statistics: &Statistics, form: Scatter) -> Vec<f64> {
 }
 
 /// The scatter of component `c` divided by `weight`, whole (`d·d`) or its diagonal (`d`).
-fn component(statistics: &Statistics, c: usize, form: Scatter, weight: f64) -> Vec<f64> {
+fn component(
+    statistics: &Statistics,
+    c: usize,
+    form: Scatter,
+    weight: f64,
+) -> impl Iterator<Item = f64> + '_ {
     let d = statistics.d();
-    match form {
-        Scatter::Full => {
-            let entry = |e: usize| statistics.scatter_entry(c, e / d, e % d) / weight;
-            (0..d * d).map(entry).collect()
-        }
-        Scatter::Diagonal => (0..d).map(|j| statistics.scatter_entry(c, j, j) / weight).collect(),
-    }
+    let step = match form {
+        Scatter::Full => 1,
+        Scatter::Diagonal => d + 1,
+    };
+    (0..d * d).step_by(step).map(move |e| statistics.scatter_entry(c, e / d, e % d) / weight)
 }
 
 /// A covariance for each component: its own, or the pooled one where the component weighs nothing.
 fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut Vec<f64>)) -> Vec<f64> {
     let shared = OnceCell::new();
-    let mut covariances = Vec::new();
+    let mut covariances = Vec::with_capacity(statistics.k() * form.covariance_len(statistics.d()));
+    let mut covariance = Vec::new();
     for (c, &weight) in statistics.weight().iter().enumerate() {
-        let mut covariance = if weight > 0.0 {
-            component(statistics, c, form, weight)
+        covariance.clear();
+        if weight > 0.0 {
+            covariance.extend(component(statistics, c, form, weight));
         } else {
-            shared.get_or_init(|| pooled(statistics, form)).clone()
-        };
+            covariance.extend_from_slice(shared.get_or_init(|| pooled(statistics, form)));
+        }
         finish(&mut covariance);
         covariances.append(&mut covariance);
     }

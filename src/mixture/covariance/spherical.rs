@@ -32,7 +32,8 @@ impl Structure for Spherical {
     fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {
         let variances = each(statistics, Scatter::Diagonal, |v| {
             let variance = v.iter().sum::<f64>() / v.len() as f64;
-            *v = vec![floor.clip_variance(variance)];
+            v.clear();
+            v.push(floor.clip_variance(variance));
         });
         shaped(self, statistics, variances)
     }

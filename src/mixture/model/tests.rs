@@ -239,3 +239,18 @@ fn statistics_that_weigh_nothing_make_no_model() {
     let huge = Model::maximize(&names(2), CovarianceType::Full, &statistics([f64::MAX; 3]), 0.0, None);
     assert_eq!(huge.unwrap_err(), Error::Overflow);
 }
+
+#[test]
+fn components_are_the_same_in_any_order() {
+    for kind in CovarianceType::ALL {
+        let (a, b) = (model(kind, 3, 2, 5), model(kind, 3, 2, 6));
+        assert!(
+            a.has_components_of(&a) && a.has_components_of(&a.sorted()) && a.sorted().has_components_of(&a)
+        );
+        assert!(!a.has_components_of(&b) && !a.has_components_of(&model(kind, 2, 2, 5)));
+        let mut means = a.means().clone();
+        means[[2, 1]] += 1e-9;
+        let moved = Model::new(names(2), kind, a.weights().clone(), means, a.covariances().clone()).unwrap();
+        assert!(!a.has_components_of(&moved));
+    }
+}

@@ -37,7 +37,7 @@ fn one_feature_is_the_formula_of_the_paper() {
     for kind in [CovarianceType::Full, CovarianceType::Diag, CovarianceType::Spherical] {
         let s = statistics(kind, &rows, 2);
         let bounds = Regularisation::new(&options(kind, prior.clone()), &s);
-        let fitted = Model::maximize_within(&names(1), kind, &s, &bounds, None).unwrap();
+        let fitted = Model::maximize_within(&names(1).into(), kind, &s, &bounds, None).unwrap();
         for (c, y) in [[1.0, 3.0, 2.0], [8.0, 9.0, 12.0]].iter().enumerate() {
             let n = 3.0;
             let bar = y.iter().sum::<f64>() / n;
@@ -52,7 +52,7 @@ fn one_feature_is_the_formula_of_the_paper() {
     let kind = CovarianceType::Tied;
     let s = statistics(kind, &rows, 2);
     let bounds = Regularisation::new(&options(kind, prior), &s);
-    let fitted = Model::maximize_within(&names(1), kind, &s, &bounds, None).unwrap();
+    let fitted = Model::maximize_within(&names(1).into(), kind, &s, &bounds, None).unwrap();
     let own = |y: [f64; 3]| {
         let bar = y.iter().sum::<f64>() / 3.0;
         y.iter().map(|y| (y - bar).powi(2)).sum::<f64>() + kappa * 3.0 / (kappa + 3.0) * (bar - mean).powi(2)
@@ -85,7 +85,7 @@ fn the_m_step_maximises_the_posterior() {
     for kind in CovarianceType::ALL {
         let s = statistics(kind, &rows, 3);
         let bounds = Regularisation::new(&options(kind, PriorOptions { shrinkage: 2.0, ..given() }), &s);
-        let best = Model::maximize_within(&names(2), kind, &s, &bounds, None).unwrap();
+        let best = Model::maximize_within(&names(2).into(), kind, &s, &bounds, None).unwrap();
         let value = |model: &Model| {
             let prior = bounds.penalty(model);
             let full = model.full_covariances();
@@ -157,7 +157,7 @@ fn a_prior_keeps_a_component_on_one_row_from_collapsing() {
         let form = CovarianceType::structure(kind).scatter();
         let s = Pass::SEQUENTIAL.assigned(&rows, &Labels { k: 2, component: &component }, form).unwrap();
         let bounds = Regularisation::new(&options(kind, given()), &s);
-        Model::maximize_within(&names(2), kind, &s, &bounds, None).unwrap()
+        Model::maximize_within(&names(2).into(), kind, &s, &bounds, None).unwrap()
     };
     let mut em = Em::new(start(CovarianceType::Full), options(CovarianceType::Full, given()), false);
     em.run(&rows, Pass::SEQUENTIAL, None).unwrap();

@@ -54,10 +54,12 @@ fn collapsed(search: Search, model: &Model) -> Result<Vec<usize>> {
     search.for_each_block(&model.density()?, |start, block| {
         for (c, own) in own.iter_mut().enumerate().filter(|(_, own)| own.len() < enough) {
             for (i, _) in block.component(c).iter().enumerate().filter(|(_, r)| **r > OWN) {
-                let row: Vec<u64> =
-                    search.sample.columns.iter().map(|x| (x[start + i] + 0.0).to_bits()).collect();
-                if own.len() < enough && !own.contains(&row) {
-                    own.push(row);
+                let row = || search.sample.columns.iter().map(|x| (x[start + i] + 0.0).to_bits());
+                if !own.iter().any(|known| row().eq(known.iter().copied())) {
+                    own.push(row().collect());
+                }
+                if own.len() >= enough {
+                    break;
                 }
             }
         }

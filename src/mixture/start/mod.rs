@@ -14,6 +14,8 @@ mod kmeans;
 mod sample;
 mod split_merge;
 
+use std::sync::Arc;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Exp1;
@@ -100,7 +102,7 @@ const fn effort(k: usize) -> (u32, usize) {
 /// The sample, and what is fitted to it how.
 #[derive(Clone, Copy)]
 struct Search<'a> {
-    features: &'a [String],
+    features: &'a Arc<[String]>,
     sample: &'a Sample,
     /// The component of each row, where it is known; empty where none is.
     label: &'a [Option<u32>],
@@ -138,6 +140,7 @@ impl Draw {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
         let options = &Options { max_iter: LONG, ..options.clone() };
+        let features = &features.into();
         let search = Search { features, sample, label, options, pass };
         let scaled = Scaled::new(sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
@@ -238,15 +241,16 @@ impl Search<'_> {
         Ok(scored(&em))
     }
 
-    /// Runs candidates side by side; after each leg, which is twice as long as the one before, the better half goes on
-    /// (successive halving: Jamieson & Talwalkar 2016). Those that are left run until each stops; where two end at one
-    /// optimum, one that left in the last leg takes the place. Candidates that fail are passed over as long as one does
-    /// not.
+    /// Runs candidates side by side, those that are drawn twice once; after each leg, which is twice as long as the one
+    /// before, the better half goes on (successive halving: Jamieson & Talwalkar 2016). Those that are left run until
+    /// each stops; where two end at one optimum, one that left in the last leg takes the place. Candidates that fail are
+    /// passed over as long as one does not.
     fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
         let mut field = Vec::new();
         for candidate in candidates {
             match candidate {
+                Ok(model) if field.iter().any(|em: &Em| em.ask().has_components_of(&model)) => {}
                 Ok(model) => field.push(Em::new(model, self.options.clone(), false)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => failure = error,
@@ -339,7 +343,7 @@ pub fn assigned(
         return Err(Error::EmptyStart { component });
     }
     let bounds = Regularisation::new(options, &statistics);
-    Model::maximize_within(features, options.covariance_type, &statistics, &bounds, None)
+    Model::maximize_within(&features.into(), options.covariance_type, &statistics, &bounds, None)
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.

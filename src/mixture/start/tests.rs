@@ -23,7 +23,7 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
     draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
 }
 
-fn search<'a>(features: &'a [String], sample: &'a Sample, options: &'a Options) -> Search<'a> {
+fn search<'a>(features: &'a Arc<[String]>, sample: &'a Sample, options: &'a Options) -> Search<'a> {
     Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
 }
 
@@ -131,7 +131,7 @@ fn a_large_sample_is_polished_on_its_rows_only() {
     let drawn = |rows: &Sample| {
         let sample = sample(rows, sample_rows(3, 1), 1).sample;
         let scaled = Scaled::new(&sample);
-        let (names, options) = (names(1), options(CovarianceType::Full));
+        let (names, options) = (names(1).into(), options(CovarianceType::Full));
         let search = search(&names, &sample, &options);
         (draw.candidate(search, &scaled, 0, 0).unwrap(), sample)
     };
@@ -175,7 +175,7 @@ fn as_many_components_as_rows() {
     }
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
-    let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
+    let (draw, names, options) = (draw(7, Method::KMeans), names(2).into(), options(CovarianceType::Diag));
     let search = search(&names, &rows, &options);
     let model = draw.candidate(search, &scaled, 0, LLOYD).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
@@ -347,7 +347,7 @@ fn with_an_outlier() -> Sample {
 #[test]
 fn a_component_on_a_single_row_is_no_gain() {
     let rows = with_an_outlier();
-    let (names, options) = (names(2), options(CovarianceType::Full));
+    let (names, options) = (names(2).into(), options(CovarianceType::Full));
     let search = search(&names, &rows, &options);
     let evaluated = |component: &dyn Fn(usize) -> u32| {
         let component: Vec<Option<u32>> = (0..121).map(|i| Some(component(i))).collect();
@@ -372,7 +372,7 @@ fn a_component_on_a_single_row_is_no_gain() {
 #[test]
 fn finalists_end_at_different_optima() {
     let rows = rows(300, 2, 8);
-    let (names, options) = (names(2), options(CovarianceType::Spherical));
+    let (names, options) = (names(2).into(), options(CovarianceType::Spherical));
     let search = search(&names, &rows, &options);
     let scaled = Scaled::new(&rows);
     let drawn = |i| draw(5, Method::KMeansPlusPlus).candidate(search, &scaled, i, 0);
