@@ -2,7 +2,15 @@ from typing import final
 
 import polars as pl
 
-__all__ = ["Fitter", "GmmError", "Model", "__version__", "check_options", "check_rows"]
+__all__ = [
+    "Fitter",
+    "GmmError",
+    "Model",
+    "__version__",
+    "check_options",
+    "check_rows",
+    "fma_peak",
+]
 
 __version__: str
 
@@ -10,6 +18,7 @@ class GmmError(ValueError): ...
 
 def check_options(options: bytes) -> None: ...
 def check_rows(series: pl.Series, kwargs: bytes) -> None: ...
+def fma_peak(threads: int, seconds: float) -> tuple[float, int]: ...
 
 @final
 class Model:
