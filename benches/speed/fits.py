@@ -1,0 +1,75 @@
+"""Whole fits with all defaults, beside scikit-learn's best of ten and its default."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from blas import faster_threads
+from sklearn.mixture import GaussianMixture
+from timing import QUICK, Effort, Result, compared, measured, seconds
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import trust
+
+
+def quietly(work: partial[object]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        work()
+
+
+def fits(effort: Effort) -> Iterator[Result]:
+    """The list of benches/trust.py, which looks at how good they are."""
+    for case in trust.cases(effort == QUICK):
+        df = trust.frame(case.rows)
+        options = {"covariance_type": case.structure}
+        default = GaussianMixture(case.k, random_state=0, **options)
+        careful = GaussianMixture(
+            case.k, n_init=10, tol=1e-6, max_iter=1000, random_state=0, **options
+        )
+        sides = {
+            "ours": partial(quietly, partial(df.gmm.fit, k=case.k, **options)),
+            "scikit-learn, default": partial(quietly, partial(default.fit, case.rows)),
+        }
+        with faster_threads(sides["scikit-learn, default"]) as threads:
+            figures = compared(sides, effort._replace(rounds=1))
+            ten = seconds(partial(quietly, partial(careful.fit, case.rows)))
+        figures["times"]["scikit-learn, n_init=10"] = measured([[ten]])
+        ratio = ten / figures["times"]["ours"]["seconds"]
+        figures["ratios"]["scikit-learn, n_init=10"] = {"ratio": ratio, "low": ratio, "high": ratio}
+        yield {"case": case.key, "blas_threads": threads} | figures
+
+
+def groups(effort: Effort) -> Iterator[Result]:
+    """Many small mixtures: one expression, beside a loop over some of them in scikit-learn."""
+    count, size, some = (1000, 100, 20) if effort == QUICK else (10_000, 100, 200)
+    rng = np.random.default_rng(1)
+    means = rng.normal(scale=3, size=(count, 2, 2))
+    labels = rng.integers(0, 2, size=(count, size))
+    rows = rng.normal(size=(count, size, 2)) + means[np.arange(count)[:, None], labels]
+    flat = rows.reshape(-1, 2)
+    df = pl.DataFrame(flat, schema=["x", "y"]).with_columns(g=np.repeat(np.arange(count), size))
+    model = pl.struct("x", "y").gmm.fit(k=2)
+
+    def theirs() -> list[float]:
+        fitted = (GaussianMixture(2, random_state=0).fit(x) for x in rows[:some])
+        return [m.score(x) for m, x in zip(fitted, rows, strict=False)]
+
+    with faster_threads(theirs):
+        sides = {"ours": lambda: df.group_by("g").agg(model), "scikit-learn": theirs}
+        figures = compared(sides, effort)
+    # Theirs are `some` groups of `count`.
+    for name in ("seconds", "low", "high"):
+        figures["times"]["scikit-learn"][name] *= count / some
+    for name in ("ratio", "low", "high"):
+        figures["ratios"]["scikit-learn"][name] *= count / some
+    fitted = df.group_by("g").agg(model.struct.field("log_likelihood")).sort("g")
+    mine = fitted["log_likelihood"].to_numpy()[:some] / size
+    good = float(np.mean(mine >= np.array(theirs()) - 1e-6))
+    yield {"groups": count, "size": size, "d": 2, "k": 2, "as_good": good, "goal": 100} | figures

@@ -1,0 +1,83 @@
+"""Seconds of several sides, taken in turns.
+
+A side runs in blocks of calls and the sides take turns, so that a busy moment of the machine hits
+all of them. The threads of a BLAS spin for some milliseconds after a call, waiting for the next
+one, and would take the cores of whoever comes then: hence blocks, and a pause before each.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+Result = dict[str, Any]
+
+
+class Effort(NamedTuple):
+    """Turns, seconds of calls of one side in a turn (at least one call, at most `most`), pauses."""
+
+    rounds: int = 3
+    block: float = 0.2
+    most: int = 25
+    pause: float = 0.15
+
+
+FULL, QUICK = Effort(), Effort(rounds=1, block=0.03, most=5, pause=0.05)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turns(
+    sides: dict[str, Callable[[], object]], effort: Effort
+) -> dict[str, list[list[float]]]:
+    """Seconds of each call, by side and round."""
+    turns: dict[str, list[list[float]]] = {name: [] for name in sides}
+    calls = {}
+    for name, work in sides.items():
+        first = seconds(work)  # fills caches and starts threads; counts only for what takes long
+        calls[name] = min(effort.most, max(1, round(effort.block / first)))
+        if first > 0.5:
+            turns[name].append([first])
+    for _ in range(effort.rounds):
+        for name, work in sides.items():
+            if len(turns[name]) == effort.rounds:
+                continue
+            time.sleep(effort.pause)
+            if calls[name] > 1:
+                work()
+            turns[name].append([seconds(work) for _ in range(calls[name])])
+    return turns
+
+
+def measured(turns: list[list[float]]) -> Result:
+    """Median of all calls, and the lowest and highest median of a turn."""
+    middles = [statistics.median(calls) for calls in turns]
+    every = [call for calls in turns for call in calls]
+    return {
+        "seconds": statistics.median(every),
+        "low": min(middles),
+        "high": max(middles),
+        "calls": len(every),
+    }
+
+
+def compared(sides: dict[str, Callable[[], object]], effort: Effort) -> Result:
+    """The figures of each side, and how many times those of the first ("ours") each other takes."""
+    turns = in_turns(sides, effort)
+    figures = {name: measured(calls) for name, calls in turns.items()}
+    ours, *others = figures
+    ratios = {}
+    for name in others:
+        by_round = [
+            statistics.median(theirs) / statistics.median(mine)
+            for mine, theirs in zip(turns[ours], turns[name], strict=True)
+        ]
+        ratio = figures[name]["seconds"] / figures[ours]["seconds"]
+        ratios[name] = {"ratio": ratio, "low": min(by_round), "high": max(by_round)}
+    return {"times": figures, "ratios": ratios}
