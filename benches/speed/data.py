@@ -33,7 +33,7 @@ class Data(NamedTuple):
         return (*self.matrix.shape, self.model.k)
 
     def entropy(self) -> float:
-        """Mean entropy of the responsibilities of a row, in nats: 0 where each has one component."""
+        """Mean entropy of the responsibilities of a row, in nats: 0 if each has one component."""
         statistics = self.frame.select(self.features.gmm.statistics(self.model)).item()
         return statistics["entropy"] / self.frame.height
 
@@ -54,7 +54,7 @@ def mixture(n: int, d: int, k: int, distance: float) -> Data:
     rng = np.random.default_rng([n, d, k])
     weights = rng.dirichlet(np.full(k, 5.0))
     means = rng.normal(scale=distance / np.sqrt(2 * d), size=(k, d))
-    # Cholesky factors near a common one, nearer in higher dimensions, where small differences add up.
+    # Cholesky factors near a common one: in many dimensions small differences add up.
     common = np.eye(d) + np.tril(rng.normal(scale=0.3 / np.sqrt(d), size=(d, d)), -1)
     factors = common @ (np.eye(d) + np.tril(rng.normal(scale=0.3 / d, size=(k, d, d))))
     components = rng.choice(k, size=n, p=weights)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import beside_sklearn
 import ours
-from blas import faster_threads
+from blas import both_ways
 from timing import FULL, QUICK, Effort, Result, compared
 
 from data import FAR, NEAR, mixture
@@ -31,8 +31,8 @@ def grids(effort: Effort) -> Iterator[Result]:
         for n, d, k in shapes[:-3:2] if effort == QUICK else shapes:
             data = mixture(n // 10 if effort == QUICK else n, d, k, NEAR)
             theirs = beside_sklearn.one_iteration(data)
-            with faster_threads(theirs):
-                figures = compared({"ours": ours.em_step(data), "scikit-learn": theirs}, effort)
+            sides = {"ours": ours.em_step(data), **both_ways("scikit-learn", theirs)}
+            figures = compared(sides, effort._replace(rounds=1))
             yield {"by": by, "n": len(data.matrix), "d": d, "k": k} | figures
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import beside_sklearn
 import ours
 import talk
-from blas import faster_threads
+from blas import both_ways
 from peers import PEERS
 from timing import QUICK, Effort, Result, compared
 
@@ -55,9 +56,8 @@ def iterations(effort: Effort) -> Iterator[Result]:
     """E-step and M-step, full covariances."""
     for name, data, goal in cases(effort):
         theirs = beside_sklearn.one_iteration(data)
-        with faster_threads(theirs) as threads:
-            figures = compared({"ours": ours.em_step(data), "scikit-learn": theirs}, effort)
-        figures["blas_threads"] = threads
+        sides = {"ours": ours.em_step(data), **both_ways("scikit-learn", theirs)}
+        figures = compared(sides, effort)
         if data.matrix.shape[1] <= 4:  # what peers need for more would take minutes
             figures["peers"] = {
                 peer.NAME: peer.iteration(data, effort)
@@ -75,13 +75,10 @@ def m_steps(effort: Effort) -> Iterator[Result]:
     sides = {
         "ours": mine,
         "NumPy einsum": lambda: talk.with_einsum(data.matrix, given),
-        "NumPy loop": lambda: talk.with_a_loop(data.matrix, given),
-        "scikit-learn": beside_sklearn.m_step(data, given),
+        **both_ways("NumPy loop", lambda: talk.with_a_loop(data.matrix, given)),
+        **both_ways("scikit-learn", beside_sklearn.m_step(data, given)),
     }
-    with faster_threads(*list(sides.values())[1:]) as threads:
-        figures = compared(sides, effort)
-    figures["blas_threads"] = threads
-    yield described("the talk's blobs", data, 30) | figures
+    yield described("the talk's blobs", data, 30) | compared(sides, effort)
 
 
 def scoring(effort: Effort) -> Iterator[Result]:
@@ -90,7 +87,7 @@ def scoring(effort: Effort) -> Iterator[Result]:
         data = mixture(n, d, k, distance)
         sk = data.model.to_sklearn()
         del sk.feature_names_in_  # it is given a bare matrix
-        x, model, frame, matrix = data.features.gmm, data.model, data.frame, data.matrix
+        x, model = data.features.gmm, data.model
         pairs = {
             "responsibilities": (x.responsibilities(model), sk.predict_proba),
             "log_density": (x.log_density(model), sk.score_samples),
@@ -98,9 +95,7 @@ def scoring(effort: Effort) -> Iterator[Result]:
         }
         for what, (expression, theirs) in pairs.items():
             sides = {
-                "ours": lambda expression=expression: frame.select(expression),
-                "scikit-learn": lambda theirs=theirs: theirs(matrix),
+                "ours": partial(data.frame.select, expression),
+                **both_ways("scikit-learn", partial(theirs, data.matrix)),
             }
-            with faster_threads(sides["scikit-learn"]) as threads:
-                figures = compared(sides, effort)
-            yield described(name, data, 30) | {"what": what, "blas_threads": threads} | figures
+            yield described(name, data, 30) | {"what": what} | compared(sides, effort)

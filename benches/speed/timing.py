@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from blas import Work, on_its_threads
 
 Result = dict[str, Any]
 
@@ -24,34 +25,37 @@ class Effort(NamedTuple):
     pause: float = 0.15
 
 
+LONG = 0.5  # seconds
 FULL, QUICK = Effort(), Effort(rounds=1, block=0.03, most=5, pause=0.05)
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Work) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
-def in_turns(
-    sides: dict[str, Callable[[], object]], effort: Effort
-) -> dict[str, list[list[float]]]:
+def in_turns(sides: dict[str, Work], effort: Effort) -> dict[str, list[list[float]]]:
     """Seconds of each call, by side and round."""
     turns: dict[str, list[list[float]]] = {name: [] for name in sides}
     calls = {}
     for name, work in sides.items():
-        first = seconds(work)  # fills caches and starts threads; counts only for what takes long
+        with on_its_threads(work):
+            first = seconds(
+                work
+            )  # fills caches and starts threads; counts only for what takes long
         calls[name] = min(effort.most, max(1, round(effort.block / first)))
-        if first > 0.5:
+        if first > LONG:
             turns[name].append([first])
     for _ in range(effort.rounds):
         for name, work in sides.items():
             if len(turns[name]) == effort.rounds:
                 continue
             time.sleep(effort.pause)
-            if calls[name] > 1:
-                work()
-            turns[name].append([seconds(work) for _ in range(calls[name])])
+            with on_its_threads(work):
+                if calls[name] > 1:
+                    work()
+                turns[name].append([seconds(work) for _ in range(calls[name])])
     return turns
 
 
@@ -67,7 +71,7 @@ def measured(turns: list[list[float]]) -> Result:
     }
 
 
-def compared(sides: dict[str, Callable[[], object]], effort: Effort) -> Result:
+def compared(sides: dict[str, Work], effort: Effort) -> Result:
     """The figures of each side, and how many times those of the first ("ours") each other takes."""
     turns = in_turns(sides, effort)
     figures = {name: measured(calls) for name, calls in turns.items()}

@@ -1,0 +1,52 @@
+"""Figures of speed in README.md and docs/ are those of benches/results/speed.json."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = json.loads((ROOT / "benches" / "results" / "speed.json").read_text(encoding="utf-8"))
+
+spec = importlib.util.spec_from_file_location("report", ROOT / "benches" / "speed" / "report.py")
+assert spec is not None
+assert spec.loader is not None
+report = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(report)
+
+
+@pytest.mark.parametrize("page", report.PAGES, ids=lambda page: page.name)
+def test_pages_show_the_last_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert report.BEGIN in text
+    assert report.filled(text, RESULTS) == text, "`python benches/speed/report.py` writes it anew"
+
+
+def test_every_table_is_on_the_page() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    shown = re.findall(rf"{report.BEGIN}(\w+) -->", text)
+    tables = {table.__name__ for table in report.SECTIONS.values()}
+    assert set(shown) == tables | {"components", "where"}
+
+
+def test_overlapping_data_overlap() -> None:
+    rows = [*RESULTS["iterations"], *RESULTS["scoring"], *RESULTS["peak"]]
+    overlapping = [row["entropy"] for row in rows if row.get("data", "overlapping") == "overlapping"]
+    assert len(overlapping) >= 12
+    assert min(overlapping) > 0.5
+
+
+def test_losing_cases_are_told() -> None:
+    """The table of small calls has what others do faster; it must not be left out."""
+    lost = [
+        name
+        for row in RESULTS["small"]
+        for name, ratio in row["ratios"].items()
+        if ratio["ratio"] < 1
+    ]
+    printed = report.markdown(report.small(RESULTS))
+    assert len(re.findall(r"\| 0\.\d×", printed)) == len(lost)
