@@ -2,7 +2,7 @@
 
 `make bench` prints the tables and writes benches/results/speed.json, README.md, docs/benchmarks.md
 and the notebooks; it takes about ten minutes, most of them scikit-learn's. With --quick, fewer rows
-in less than a minute, and nothing is written. Both sides of every ratio have the same threads.
+in a minute, and nothing is written. Both sides of every ratio have the same threads.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from report import RESULTS, printed, write_pages
@@ -26,6 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rows; nothing is written")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of all sides")
+    parser.add_argument("--into", type=Path, help="where to write the results instead")
     parser.add_argument("--only", nargs="*", help="sections to run, printed as JSON")
     wanted = parser.parse_args()
     # Read when Polars and a BLAS are first imported.
@@ -41,7 +43,9 @@ def main() -> None:
         results[name] = list(section())
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print(printed(results))
-    if not wanted.quick:
+    if wanted.into is not None:
+        wanted.into.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    elif not wanted.quick:
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         write_pages()
 

@@ -25,7 +25,7 @@ class Effort(NamedTuple):
     pause: float = 0.15
 
 
-LONG = 0.5  # seconds
+LONG, TOO_LONG = 0.5, 10.0  # seconds
 FULL, QUICK = Effort(), Effort(rounds=1, block=0.03, most=5, pause=0.05)
 
 
@@ -38,18 +38,19 @@ def seconds(work: Work) -> float:
 def in_turns(sides: dict[str, Work], effort: Effort) -> dict[str, list[list[float]]]:
     """Seconds of each call, by side and round."""
     turns: dict[str, list[list[float]]] = {name: [] for name in sides}
-    calls = {}
+    calls, rounds = {}, {}
     for name, work in sides.items():
         with on_its_threads(work):
             first = seconds(
                 work
             )  # fills caches and starts threads; counts only for what takes long
         calls[name] = min(effort.most, max(1, round(effort.block / first)))
+        rounds[name] = effort.rounds if first < TOO_LONG else 1
         if first > LONG:
             turns[name].append([first])
     for _ in range(effort.rounds):
         for name, work in sides.items():
-            if len(turns[name]) == effort.rounds:
+            if len(turns[name]) == rounds[name]:
                 continue
             time.sleep(effort.pause)
             with on_its_threads(work):
@@ -80,7 +81,7 @@ def compared(sides: dict[str, Work], effort: Effort) -> Result:
     for name in others:
         by_round = [
             statistics.median(theirs) / statistics.median(mine)
-            for mine, theirs in zip(turns[ours], turns[name], strict=True)
+            for mine, theirs in zip(turns[ours], turns[name], strict=False)
         ]
         ratio = figures[name]["seconds"] / figures[ours]["seconds"]
         ratios[name] = {"ratio": ratio, "low": min(by_round), "high": max(by_round)}
