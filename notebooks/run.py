@@ -28,6 +28,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
         kernel_name="python3",
         timeout=300,
         record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute()

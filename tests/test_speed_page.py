@@ -35,9 +35,9 @@ def test_every_table_is_on_the_page() -> None:
 
 def test_overlapping_data_overlap() -> None:
     rows = [*RESULTS["iterations"], *RESULTS["scoring"], *RESULTS["peak"]]
-    overlapping = [row["entropy"] for row in rows if row.get("data", "overlapping") == "overlapping"]
+    overlapping = [row for row in rows if row.get("data", "overlapping") == "overlapping"]
     assert len(overlapping) >= 12
-    assert min(overlapping) > 0.5
+    assert min(row["entropy"] for row in overlapping) > 0.5
 
 
 def test_losing_cases_are_told() -> None:
@@ -46,7 +46,7 @@ def test_losing_cases_are_told() -> None:
         name
         for row in RESULTS["small"]
         for name, ratio in row["ratios"].items()
-        if ratio["ratio"] < 1
+        if ratio["ratio"] < 0.995
     ]
     printed = report.markdown(report.small(RESULTS))
-    assert len(re.findall(r"\| 0\.\d×", printed)) == len(lost)
+    assert len(re.findall(r"\| 0\.\d\d×", printed)) == len(lost)

@@ -1,7 +1,7 @@
 """The speed of this package, beside scikit-learn and others, and beside what the machine can do.
 
 `make bench` prints the tables and writes benches/results/speed.json, README.md, docs/benchmarks.md
-and the notebooks; it takes about ten minutes, most of them scikit-learn's. With --quick, fewer rows
+and the notebooks; it takes a quarter of an hour, most of it scikit-learn's. With --quick, fewer rows
 in a minute, and nothing is written. Both sides of every ratio have the same threads.
 """
 
@@ -28,25 +28,26 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer rows; nothing is written")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of all sides")
     parser.add_argument("--into", type=Path, help="where to write the results instead")
-    parser.add_argument("--only", nargs="*", help="sections to run, printed as JSON")
+    parser.add_argument("--only", nargs="*", help="sections to measure anew in the results --into")
     wanted = parser.parse_args()
+    if wanted.only is not None and wanted.into is None:
+        parser.error("--only needs --into FILE, results whose other sections are kept")
     # Read when Polars and a BLAS are first imported.
     os.environ.update(dict.fromkeys(VARIABLES, str(wanted.threads)))
     sections = of_all_sections(wanted.quick, wanted.threads)
-    if wanted.only is not None:
-        chosen = {name: list(sections[name]()) for name in wanted.only}
-        print(json.dumps(chosen, indent=1))
-        return
     results = described(wanted.threads)
+    if wanted.only is not None:
+        results = json.loads(wanted.into.read_text(encoding="utf-8"))
+        sections = {name: sections[name] for name in wanted.only}
     for name, section in sections.items():
         began = time.perf_counter()
         results[name] = list(section())
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print(printed(results))
-    if wanted.into is not None:
-        wanted.into.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    elif not wanted.quick:
-        RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    into = wanted.into or (None if wanted.quick else RESULTS)
+    if into is not None:
+        into.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if into == RESULTS:
         write_pages()
 
 
