@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,17 @@ def test_losing_cases_are_told() -> None:
     ]
     printed = report.markdown(report.small(RESULTS))
     assert len(re.findall(r"\| 0\.\d\d×", printed)) == len(lost)
+
+
+def test_it_can_be_measured_again(tmp_path: Path) -> None:
+    """Some sections, quick, into a copy of the results; the others are kept."""
+    into = tmp_path / "speed.json"
+    into.write_text(json.dumps(RESULTS), encoding="utf-8")
+    sections = ("m_steps", "small")
+    command = [sys.executable, ROOT / "benches" / "speed", "--quick", "--into", into, "--only"]
+    run = subprocess.run([*command, *sections], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    again = json.loads(into.read_text(encoding="utf-8"))
+    for name, last in RESULTS.items():
+        assert (again[name] != last) == (name in sections), name
+    assert report.aligned(report.m_steps(again)) in run.stdout

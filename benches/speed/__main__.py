@@ -1,8 +1,8 @@
 """The speed of this package, beside scikit-learn and others, and beside what the machine can do.
 
 `make bench` prints the tables and writes benches/results/speed.json, README.md, docs/benchmarks.md
-and the notebooks; it takes a quarter of an hour, most of it scikit-learn's. With --quick, fewer rows
-in a minute, and nothing is written. Both sides of every ratio have the same threads.
+and the notebooks; it takes a quarter of an hour, most of it scikit-learn's. With --quick, fewer
+rows in a minute, and nothing is written. Both sides of every ratio have the same threads.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
         results[name] = list(section())
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     print(printed(results))
-    into = wanted.into or (None if wanted.quick else RESULTS)
+    into = wanted.into.resolve() if wanted.into else None if wanted.quick else RESULTS
     if into is not None:
         into.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if into == RESULTS:
