@@ -37,7 +37,7 @@ def main() -> None:
     sections = of_all_sections(wanted.quick, wanted.threads)
     results = described(wanted.threads)
     if wanted.only is not None:
-        results = json.loads(wanted.into.read_text(encoding="utf-8"))
+        results = json.loads(wanted.into.read_text(encoding="utf-8")) | results
         sections = {name: sections[name] for name in wanted.only}
     for name, section in sections.items():
         began = time.perf_counter()
