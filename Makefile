@@ -7,15 +7,16 @@ OLDEST   := .venv-oldest
 CANARY   := .venv-canary
 COVERAGE := .venv-coverage
 BIN      := $(VENV)/bin
-CODE     := polars_gmm tests benches examples .ci/check_wheel.py .ci/check_site.py
+CODE     := polars_gmm tests benches examples notebooks .ci/check_wheel.py .ci/check_site.py
 
 # What the wheel is made of; directories too, so that a deleted file counts as a change.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml README.md LICENSE \
 	$(shell find src polars_gmm -name __pycache__ -prune -o -print 2>/dev/null)
 
 # What cannot run on other versions of Polars than the newest: pages show what that one prints,
-# and type checkers read its annotations. Everything else also runs on the oldest.
-NEWEST_ONLY := tests/test_readme.py tests/test_typing.py
+# type checkers read its annotations, and only .venv has what notebooks draw with. Everything else
+# also runs on the oldest.
+NEWEST_ONLY := tests/test_notebooks.py tests/test_readme.py tests/test_typing.py
 OTHER_TESTS := $(filter-out $(NEWEST_ONLY),$(wildcard tests/test_*.py))
 
 PIP   := -m pip --disable-pip-version-check install --quiet
@@ -25,8 +26,8 @@ TITLE = @printf '\n== %s ==\n' "$(1)"
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo bench-trust bench-groups test lint format test-rust test-oldest test-python docs coverage canary build wheel \
-	clean tools tools-lint
+.PHONY: help demo bench bench-rust bench-trust bench-groups notebooks test lint format test-rust test-oldest \
+	test-python docs coverage canary build wheel clean tools tools-lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -35,6 +36,19 @@ help: ## list the targets
 demo: build ## build, then run examples/demo.py: Old Faithful and 10,000 points around 20 centres
 	$(call TITLE,demo)
 	@$(BIN)/python examples/demo.py
+
+bench: build ## speed beside scikit-learn, into README, docs and notebooks (15 minutes; ARGS=--quick: one)
+	$(call TITLE,speed)
+	@$(BIN)/python benches/speed $(ARGS)
+	@case '$(ARGS)' in '') $(MAKE) notebooks ;; esac
+
+bench-rust: tools ## the mathematics alone, and the talk's M-steps in Rust: cargo bench
+	$(call TITLE,the mathematics alone: cargo bench --no-default-features)
+	cargo bench --locked --no-default-features --benches
+
+notebooks: build ## run the notebooks and keep their outputs
+	$(call TITLE,notebooks)
+	@$(BIN)/python notebooks/run.py
 
 bench-trust: build ## the tables of docs/trust.md: fits beside scikit-learn's best of ten (some minutes)
 	$(call TITLE,trust)
@@ -100,7 +114,7 @@ wheel: dist/.built ## build the wheel into dist/
 clean: ## remove everything made here, except the compiled crates in target/ (cargo clean)
 	rm -rf $(VENV) $(OLDEST) $(CANARY) $(COVERAGE) dist site examples/out .cache .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache target/coverage
-	find polars_gmm tests benches examples -name __pycache__ -prune -exec rm -rf {} +
+	find polars_gmm tests benches examples notebooks -name __pycache__ -prune -exec rm -rf {} +
 
 # -- how they are made -------------------------------------------------------------------------
 

@@ -2,13 +2,22 @@ from typing import final
 
 import polars as pl
 
-__all__ = ["Fitter", "GmmError", "Model", "SharedRows", "__version__", "check_options"]
+__all__ = [
+    "Fitter",
+    "GmmError",
+    "Model",
+    "SharedRows",
+    "__version__",
+    "check_options",
+    "fma_peak",
+]
 
 __version__: str
 
 class GmmError(ValueError): ...
 
 def check_options(options: bytes) -> None: ...
+def fma_peak(threads: int, seconds: float) -> tuple[float, int]: ...
 
 @final
 class Model:

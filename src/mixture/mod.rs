@@ -33,6 +33,7 @@
 //! | [`linalg`] | Cholesky factors and eigenvalues |
 //! | [`start`] | where EM begins |
 //! | [`fit`] | the EM loop: ask for a model to evaluate, tell it the statistics |
+//! | [`roofline`] | the rate of multiply-adds that bounds the kernels |
 //! | [`error`] | every failure, as a sentence |
 
 pub mod acceleration;
@@ -48,6 +49,7 @@ pub mod model;
 pub mod pass;
 pub mod prior;
 pub mod regularisation;
+pub mod roofline;
 pub mod rows;
 pub mod simd;
 pub mod start;

@@ -341,6 +341,13 @@ impl Fitter {
     }
 }
 
+/// Fused multiply-adds a second of that many threads together, measured for so long; and lanes of a vector.
+#[pyfunction]
+fn fma_peak(py: Python<'_>, threads: usize, seconds: f64) -> PyResult<(f64, usize)> {
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    Ok(py.detach(|| mixture::roofline::fma_peak(threads, duration)))
+}
+
 /// How often a running computation looks whether Python wants to interrupt it.
 const SIGNALS: Duration = Duration::from_millis(20);
 
@@ -384,5 +391,6 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Model>()?;
     module.add_class::<Fitter>()?;
     module.add_class::<SharedRows>()?;
-    module.add_function(wrap_pyfunction!(check_options, module)?)
+    module.add_function(wrap_pyfunction!(check_options, module)?)?;
+    module.add_function(wrap_pyfunction!(fma_peak, module)?)
 }
