@@ -46,10 +46,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        self.run(rows, density.k(), form, &|_, block| {
-            density.responsibilities(block);
-            Statistics::of_block(block, density.means(), form)
-        })
+        self.run(rows, density.k(), form, &|_, block| expected(density, form, block))
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -62,11 +59,9 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        let k = given.k();
-        self.run(rows, k, form, &|start, block| {
+        self.run(rows, given.k(), form, &|start, block| {
             given.assign(start, block);
-            let about = first_counted_row(block);
-            Statistics::of_block(block, &about.repeat(k), form)
+            assigned(form, block)
         })
     }
 
@@ -132,12 +127,24 @@ impl Tree<'_> {
 }
 
 /// Merges the last sum into the one before it.
-fn fold(stack: &mut Vec<Statistics>) {
+pub(super) fn fold(stack: &mut Vec<Statistics>) {
     if let Some(right) = stack.pop() {
         if let Some(left) = stack.last_mut() {
             left.merge(&right);
         }
     }
+}
+
+/// The statistics of a leaf under a model.
+pub(super) fn expected(density: &Density, form: Scatter, block: &mut Block) -> Statistics {
+    density.responsibilities(block);
+    Statistics::of_block(block, density.means(), form)
+}
+
+/// The statistics of a leaf whose components hold given responsibilities.
+pub(super) fn assigned(form: Scatter, block: &mut Block) -> Statistics {
+    let about = first_counted_row(block).repeat(block.k());
+    Statistics::of_block(block, &about, form)
 }
 
 fn first_counted_row(block: &Block) -> Vec<f64> {

@@ -87,6 +87,27 @@ impl Block {
         self.take_out();
     }
 
+    /// Takes the rows of another block of as many features and components, read by [`Block::load`], for those from
+    /// `at` on.
+    pub(super) fn place(&mut self, at: usize, other: &Self) {
+        let (stride, lanes) = (self.stride.max(1), other.stride.max(1));
+        let place = at..at + other.len;
+        for (to, from) in self.features.chunks_exact_mut(stride).zip(other.features.chunks_exact(lanes)) {
+            to[place.clone()].copy_from_slice(&from[..other.len]);
+        }
+        let components = other.responsibilities.chunks_exact(lanes);
+        for (to, from) in self.responsibilities.chunks_exact_mut(stride).zip(components) {
+            to[place.clone()].copy_from_slice(&from[..other.len]);
+        }
+        self.weight[place.clone()].copy_from_slice(&other.weight[..other.len]);
+        self.weight[self.len..].fill(0.0);
+        self.state[place.clone()].copy_from_slice(&other.state);
+        if !other.label.is_empty() {
+            self.label.resize(self.len, None);
+            self.label[place].copy_from_slice(&other.label);
+        }
+    }
+
     /// Rows in the block.
     pub fn len(&self) -> usize {
         self.len

@@ -28,7 +28,8 @@ use super::statistics::Statistics;
 
 use kmeans::Scaled;
 pub use sample::sample_rows;
-use sample::{hash, sample, Drawn};
+pub use sample::{candidates, Drawn, Sampler};
+use sample::{hash, sample};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,15 +109,31 @@ impl Draw {
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
     pub fn start(self, features: &[String], rows: &dyn Rows, options: &Options, pass: Pass) -> Result<Model> {
-        let Drawn { sample, label, complete } = sample(rows, sample_rows(self.k, rows.d()), self.seed);
+        let drawn = sample(rows, sample_rows(self.k, rows.d()), self.seed);
+        self.start_on(features, &drawn, rows.n_rows() as u64, options, pass)
+    }
+
+    /// Draws the start on a sample of so many rows.
+    ///
+    /// # Errors
+    /// As [`Draw::start`].
+    pub fn start_on(
+        self,
+        features: &[String],
+        Drawn { sample, label, complete }: &Drawn,
+        n_rows: u64,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<Model> {
+        let complete = *complete;
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
         let options = &Options { max_iter: LONG, ..options.clone() };
-        let search = Search { features, sample: &sample, label: &label, options, pass };
-        let scaled = Scaled::new(&sample).cancellable(pass.cancelled);
+        let search = Search { features, sample, label, options, pass };
+        let scaled = Scaled::new(sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
-        if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
+        if options.covariance_type.structure().shape(self.k, sample.d()).2 < sample.d() {
             metrics.push(scaled.alike());
         }
         let drawn = |i: u32| self.candidate(search, &metrics[i as usize % metrics.len()], i);
@@ -137,7 +154,7 @@ impl Draw {
                 collapse::reseed(search, moved)?.1
             }
         };
-        if complete || rows.n_rows() < WORTH_POLISH * sample.n_rows() {
+        if complete || n_rows < (WORTH_POLISH * sample.n_rows()) as u64 {
             return Ok(model);
         }
         Ok(search.improve(model, POLISH)?.1)
@@ -241,6 +258,12 @@ impl Search<'_> {
     }
 }
 
+/// The sample a start of `k` components is drawn on.
+#[cfg(test)]
+pub fn drawn(rows: &dyn Rows, k: usize, seed: u64) -> Drawn {
+    sample(rows, sample_rows(k, rows.d()), seed)
+}
+
 fn scored(em: &Em) -> Scored {
     let objective = em.objective().unwrap_or(f64::NEG_INFINITY);
     (objective, em.model().unwrap_or_else(|| em.ask().clone()))
@@ -276,11 +299,19 @@ pub fn assigned(
         return Err(Error::TooFewRows { k: given.k(), n_rows: rows.n_rows() as u64 });
     }
     let statistics = pass.assigned(rows, given, options.covariance_type.structure().scatter())?;
+    maximized(features, &statistics, options)
+}
+
+/// The start that statistics of given responsibilities make by an M-step.
+///
+/// # Errors
+/// If a component has no row.
+pub fn maximized(features: &[String], statistics: &Statistics, options: &Options) -> Result<Model> {
     if let Some(component) = statistics.weight().iter().position(|w| *w == 0.0) {
         return Err(Error::EmptyStart { component });
     }
-    let bounds = Regularisation::new(options, &statistics);
-    Model::maximize_within(features, options.covariance_type, &statistics, &bounds, None)
+    let bounds = Regularisation::new(options, statistics);
+    Model::maximize_within(features, options.covariance_type, statistics, &bounds, None)
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.
