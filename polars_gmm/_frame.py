@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_gmm._checkpoint import Checkpoint, checkpoint_path
 from polars_gmm._checks import boolean, shown
+from polars_gmm._engine import Engine, Table, checked_engine
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._features import FeatureSpec, select_rows
-from polars_gmm._fit import OnIteration, fit_in_memory
+from polars_gmm._fit import OnIteration, drive
 from polars_gmm._options import (
     Acceleration,
     CovarianceType,
@@ -58,10 +61,14 @@ class _FrameNamespace:
         labels: str | pl.Expr | None = None,
         progress: bool = False,
         on_iteration: OnIteration | None = None,
+        engine: Engine = "auto",
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
     ) -> GaussianMixture:
         """Fit a mixture to the rows of the frame by expectation-maximisation.
 
-        A lazy frame is collected once, and no other columns than those named here.
+        No other columns are read than those named here. Those of a lazy frame are collected once
+        if they are small, and else read by the streaming engine for every iteration: see `engine`.
 
         Parameters
         ----------
@@ -111,6 +118,17 @@ class _FrameNamespace:
         on_iteration
             Called with a `FitReport` once after every iteration, but those whose accelerated step
             was refused; returning False ends the fit with the model evaluated last.
+        engine
+            Who reads the rows. "in-memory" collects the columns of the fit once. "streaming"
+            makes a pass over the source for each iteration, in bounded memory, with the same
+            result. "auto" collects columns of at most 64 MiB, counted as Float64 with those of
+            `weights`, `labels` and `init`, and streams larger ones; a DataFrame is in memory.
+        checkpoint
+            File that keeps the state of the fit, replaced after the start and after every
+            iteration; whoever reads it finds a whole one.
+        resume
+            Go on from `checkpoint` if that file exists, to the same result as without the
+            interruption.
 
         Returns
         -------
@@ -122,7 +140,8 @@ class _FrameNamespace:
         GmmError
             If an option is unknown or out of range, a column is missing or not numeric, there
             are fewer rows than k, a feature is null (see `nulls`), NaN or infinite, or a weight
-            is negative, NaN or null.
+            is negative, NaN or null; if the rows change between passes; if `checkpoint` is of
+            other rows, features or options.
         FitInterrupted
             On a KeyboardInterrupt, with the last model evaluated as ``.model``.
 
@@ -171,6 +190,10 @@ class _FrameNamespace:
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
+        read_by, resumes = checked_engine(engine), boolean("resume", resume)
+        path = checkpoint_path(checkpoint)
+        if resumes and path is None:
+            raise GmmError("resume=True needs the checkpoint to go on from: give checkpoint=...")
         weight = optional_column("weights", weights)
         label = optional_column("labels", labels)
         given = {"weights": weight, "labels": label, "init": start}
@@ -178,12 +201,14 @@ class _FrameNamespace:
         rows = select_rows(self._frame.lazy(), features, besides=besides)
         packed, extras = pack(rows, weight=weight, label=label, start=start)
         self._check_schema(packed, {"extras": extras, "options": options})
-        return fit_in_memory(
-            lambda: self._read(packed),
-            extras=extras,
+        table = Table(self._frame, rows, packed, extras)
+        kept = None if path is None else Checkpoint(path, options, extras=extras)
+        return drive(
+            lambda: table.begin(options, engine=read_by, checkpoint=kept if resumes else None),
             options=options,
             progress=shows_progress,
             on_iteration=on_iteration,
+            checkpoint=kept,
         )
 
     def search(

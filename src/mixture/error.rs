@@ -194,8 +194,8 @@ pub enum Error {
         rows: u64,
     },
 
-    /// A source whose rows are not those of the pass before.
-    #[error("the rows changed while they were fitted: {what} was {before} and is {after}; give a source that stays the same for the whole fit")]
+    /// Rows that are not those of the first pass.
+    #[error("the rows are not those this fit began with: {what} was {before} and is {after}; give the same rows for the whole fit, or begin anew")]
     Changed {
         /// What differs.
         what: String,

@@ -9,7 +9,7 @@ use super::assembly::{Assembly, Leaf};
 use super::error::{Error, Result};
 use super::pass::leaf_rows;
 use super::rows::{Block, Responsibilities, Rows};
-use super::start::{candidates, sample_rows, Draw, Drawn, Sampler};
+use super::start::{candidates, sample_rows, Drawn, Sampler};
 use super::statistics::{Scatter, Statistics};
 
 /// A first pass in the making.
@@ -27,8 +27,16 @@ type Range = (f64, f64);
 pub struct Surveyed {
     /// By which the same rows are known again.
     pub fingerprint: Fingerprint,
-    /// The start sample, if one was to be drawn.
-    pub sample: Option<Drawn>,
+    /// The rows that start samples are drawn from, if any are to be.
+    pub sampler: Option<Sampler>,
+}
+
+impl Surveyed {
+    /// The sample on which a start of `k` components is drawn, `k` no more than the survey was for.
+    pub fn sample(&self, k: usize) -> Option<Drawn> {
+        let d = self.fingerprint.means.len();
+        self.sampler.as_ref().map(|sampler| sampler.draw(d, sample_rows(k, d)))
+    }
 }
 
 /// By which a pass over the same rows is known.
@@ -51,9 +59,9 @@ pub struct Fingerprint {
 }
 
 impl Survey {
-    /// Of `d` features; for a drawn start, with a sample.
-    pub fn new(d: usize, draw: Option<&Draw>) -> Self {
-        let sampler = |draw: &Draw| Mutex::new(Sampler::new(sample_rows(draw.k, d), draw.seed));
+    /// Of `d` features; for starts that are drawn, with samples for at most so many components by this seed.
+    pub fn new(d: usize, draw: Option<(usize, u64)>) -> Self {
+        let sampler = |(k, seed)| Mutex::new(Sampler::new(sample_rows(k, d), seed));
         Self {
             d,
             moments: Assembly::new(1, d, Scatter::Diagonal),
@@ -99,20 +107,19 @@ impl Survey {
         self.moments.n_rows()
     }
 
-    /// What all rows told.
+    /// What all rows told; the survey is empty afterwards.
     ///
     /// # Errors
     /// If rows are missing or came twice.
-    pub fn finish(self) -> Result<Surveyed> {
+    pub fn finish(&self) -> Result<Surveyed> {
         let rows = self.n_rows();
         let moments = self.moments.finish(&Leaf::Assigned(&Whole))?;
         let (means, variances) = (0..self.d).map(|j| pooled(&moments, j)).unzip();
-        let ranges = self.ranges.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let (minima, maxima) = ranges.into_iter().unzip();
+        let (minima, maxima) = std::mem::take(&mut *locked(&self.ranges)).into_iter().unzip();
         let (n_rows, total_weight) = (moments.n_rows, moments.total_weight);
         let fingerprint = Fingerprint { rows, n_rows, total_weight, means, variances, minima, maxima };
-        let sampler = self.sampler.map(|sampler| sampler.into_inner().unwrap_or_else(PoisonError::into_inner));
-        Ok(Surveyed { fingerprint, sample: sampler.map(|sampler| sampler.draw(self.d)) })
+        let sampler = self.sampler.as_ref().map(|sampler| std::mem::take(&mut *locked(sampler)));
+        Ok(Surveyed { fingerprint, sampler })
     }
 }
 
@@ -139,12 +146,20 @@ const CLOSE: f64 = 1e-9;
 const ROUNDING: f64 = 1e-13;
 
 impl Fingerprint {
+    /// Whether there are as many rows.
+    ///
+    /// # Errors
+    /// Both numbers.
+    pub fn check_rows(&self, rows: u64) -> Result<()> {
+        same("the number of rows", self.rows, rows)
+    }
+
     /// Whether statistics of all rows, `rows` of them, are of the same rows.
     ///
     /// # Errors
     /// What differs.
     pub fn check(&self, rows: u64, statistics: &Statistics) -> Result<()> {
-        same("the number of rows", self.rows, rows)?;
+        self.check_rows(rows)?;
         same("the number of rows that count", self.n_rows, statistics.n_rows)?;
         let tolerance = CLOSE * self.total_weight;
         close(|| "their total weight".into(), self.total_weight, statistics.total_weight, tolerance)?;
@@ -217,7 +232,6 @@ mod tests {
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::pass::Pass;
     use crate::mixture::rows::Sample;
-    use crate::mixture::start::Method;
     use crate::mixture::testing::{model, sample, whole_weights};
 
     static NEVER: AtomicBool = AtomicBool::new(false);
@@ -228,8 +242,7 @@ mod tests {
     }
 
     fn surveyed(rows: &Sample, step: usize, backwards: bool) -> Surveyed {
-        let draw = Draw { k: 3, method: Method::KMeans, n_init: None, seed: 7 };
-        let survey = Survey::new(rows.d(), Some(&draw));
+        let survey = Survey::new(rows.d(), Some((30, 7)));
         let mut starts: Vec<usize> = (0..rows.n_rows()).step_by(step).collect();
         if backwards {
             starts.reverse();
@@ -244,18 +257,21 @@ mod tests {
     #[test]
     fn the_cuts_change_nothing_and_the_sample_is_that_of_memory() {
         let rows = whole_weights(sample(30_000, 3, 1));
-        let expected = super::super::start::drawn(&rows, 3, 7);
+        let expected = [3, 12, 30].map(|k| (k, super::super::start::drawn(&rows, k, 7)));
         let first = surveyed(&rows, 30_000, false);
         for (step, backwards) in [(1000, false), (77, true), (4096, true), (30_000, false)] {
-            let Surveyed { fingerprint, sample } = surveyed(&rows, step, backwards);
-            assert_eq!(fingerprint, first.fingerprint);
-            let drawn = sample.unwrap();
-            assert_eq!(drawn.sample.columns, expected.sample.columns);
-            assert_eq!(drawn.sample.weight, expected.sample.weight);
-            assert_eq!((drawn.label.len(), drawn.complete), (0, false));
+            let found = surveyed(&rows, step, backwards);
+            assert_eq!(found.fingerprint, first.fingerprint);
+            for (k, expected) in &expected {
+                let drawn = found.sample(*k).unwrap();
+                assert_eq!(drawn.sample.columns, expected.sample.columns);
+                assert_eq!(drawn.sample.weight, expected.sample.weight);
+                assert_eq!((drawn.label.len(), drawn.complete), (0, false));
+            }
         }
-        let few = surveyed(&whole_weights(sample(2500, 2, 1)), 100, true);
-        assert!(few.sample.unwrap().complete);
+        let few = surveyed(&whole_weights(sample(5000, 2, 1)), 100, true);
+        assert!(few.sample(30).unwrap().complete);
+        assert!(!few.sample(3).unwrap().complete);
     }
 
     #[test]

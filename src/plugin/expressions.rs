@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
+use polars::prelude::{DataType, Field, NamedFrom, PlSmallStr, PolarsResult, Series};
 
 use super::cache::Factorised;
 use super::columns::{check_features, check_packed, check_start, feature_names, Input};
 use super::error::{Error, Result};
-use super::options::{FitKwargs, MStepKwargs, ModelKwargs};
+use super::options::{FitKwargs, MStepKwargs, ModelKwargs, ScanKwargs};
 use super::score::{score, score_dtype, Score, Scorer};
 use super::shell::expression;
+use super::stream::{numbered, Stream};
 use super::train;
 use super::values::{
     check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, model_series, null_series,
@@ -28,6 +29,7 @@ expression!(maximize, maximize_field, MStepKwargs);
 expression!(fit, fit_field, FitKwargs);
 expression!(fit_predict, fit_predict_field, FitKwargs);
 expression!(pack, pack_field, ());
+expression!(scan, scan_field, ScanKwargs);
 
 /// The first input, or the first field: Polars gives at least one.
 fn first<T>(inputs: &[T]) -> Result<&T> {
@@ -279,4 +281,20 @@ fn pack_field(fields: &[Field], (): ()) -> PolarsResult<Field> {
 
 fn pack(inputs: &[Series], (): ()) -> PolarsResult<Series> {
     Ok(packed_series(first(inputs)?.name(), &Models::new(first(inputs)?)?)?)
+}
+
+fn scan_field(fields: &[Field], kwargs: ScanKwargs) -> PolarsResult<Field> {
+    Stream::find(kwargs.scan)?;
+    Ok(Field::new(first(fields)?.name().clone(), DataType::UInt64))
+}
+
+/// Hands the rows over to the pass they are for, which is in this process; gives their number.
+fn scan(inputs: &[Series], kwargs: ScanKwargs) -> PolarsResult<Series> {
+    let input = first(inputs)?;
+    let stream = Stream::find(kwargs.scan)?;
+    if !input.is_empty() {
+        let (rows, first) = numbered(input)?;
+        stream.absorb(&rows, first)?;
+    }
+    Ok(Series::new(input.name().clone(), [input.len() as u64]))
 }

@@ -73,6 +73,13 @@ pub struct FitKwargs {
     pub on_failure: OnFailure,
 }
 
+/// kwargs of `scan`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanKwargs {
+    pub scan: u64,
+}
+
 /// What a group that cannot be fitted becomes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -14,7 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::columns::Input;
 use super::error::{Error, Result};
+use super::loops::Loop;
 use super::options::{FitKwargs, RawFitOptions};
+use super::scan::{Scan, Survey};
 use super::train::{self, Training};
 use super::values::{model_series, Models};
 use crate::mixture::{self, codec, CovarianceType};
@@ -32,11 +34,11 @@ impl From<Error> for PyErr {
     }
 }
 
-fn gmm_error(error: impl Into<Error>) -> PyErr {
+pub(super) fn gmm_error(error: impl Into<Error>) -> PyErr {
     error.into().into()
 }
 
-fn unpickle<T: DeserializeOwned>(kwargs: &[u8]) -> Result<T> {
+pub(super) fn unpickle<T: DeserializeOwned>(kwargs: &[u8]) -> Result<T> {
     Ok(pyo3_polars::derive::_parse_kwargs(kwargs)?)
 }
 
@@ -52,7 +54,7 @@ type Shaped = (Vec<f64>, Vec<usize>);
 
 /// A validated mixture.
 #[pyclass(frozen, module = "polars_gmm._lib")]
-struct Model(mixture::Model);
+pub(super) struct Model(pub(super) mixture::Model);
 
 impl Model {
     /// A model whose covariances are proved positive definite.
@@ -248,16 +250,25 @@ struct Fitter {
 #[pymethods]
 impl Fitter {
     #[new]
-    fn new(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<Self> {
+    #[pyo3(signature = (series, kwargs, resumed=None, seconds=Vec::new()))]
+    fn new(
+        py: Python<'_>,
+        series: PySeries,
+        kwargs: &[u8],
+        resumed: Option<&Loop>,
+        seconds: Vec<f64>,
+    ) -> PyResult<Self> {
         let kwargs: FitKwargs = unpickle(kwargs)?;
         let options = kwargs.options.check()?;
         let input = Input::new(&series.0, &kwargs.extras)?;
         let table = input.table(None)?;
         let d = mixture::Rows::d(&table);
+        let em = resumed.map(|l| l.0.clone());
         let training = interruptible(py, |cancelled| {
-            train::begin(&input, table, &options, train::cancellable(input.len(), options.k, d, cancelled))
+            let pass = train::cancellable(input.len(), options.k, d, cancelled);
+            train::begin(&input, table, &options, em, pass)
         })?;
-        Ok(Self { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
+        Ok(Self { training, k: options.k, seconds, pending: 0.0 })
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
@@ -303,6 +314,16 @@ impl Fitter {
         mixture::Rows::n_rows(&self.training.table)
     }
 
+    /// The loop as it stands.
+    fn as_loop(&self) -> Loop {
+        Loop(self.training.em.clone())
+    }
+
+    /// By what the rows are known again.
+    fn survey(&self, py: Python<'_>) -> PyResult<Survey> {
+        interruptible(py, |cancelled| Survey::of(self.k, &self.training.table, cancelled))
+    }
+
     /// The last model evaluated, with its own likelihood.
     fn model(&self) -> Option<Model> {
         self.training.em.model().map(Model)
@@ -319,7 +340,10 @@ impl Fitter {
 const SIGNALS: Duration = Duration::from_millis(20);
 
 /// Runs without the GIL on Polars' threads; a signal such as Ctrl-C stops it between blocks of rows.
-fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&AtomicBool) -> Result<T> + Send) -> PyResult<T> {
+pub(super) fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
+) -> PyResult<T> {
     let cancelled = AtomicBool::new(false);
     let (sender, mut receiver) = channel();
     std::thread::scope(|scope| {
@@ -357,6 +381,9 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("GmmError", py.get_type::<GmmError>())?;
     module.add_class::<Model>()?;
     module.add_class::<Fitter>()?;
+    module.add_class::<Loop>()?;
+    module.add_class::<Scan>()?;
+    module.add_class::<Survey>()?;
     module.add_function(wrap_pyfunction!(check_options, module)?)?;
     module.add_function(wrap_pyfunction!(check_rows, module)?)
 }

@@ -92,11 +92,17 @@ pub fn check(table: &Table, options: &FitOptions) -> Result<()> {
     Ok(())
 }
 
-/// Checks the data and finds the start.
+/// Checks the data and finds the start, or goes on with a loop that began on such data.
 ///
 /// # Errors
 /// Bad data, too few rows, a start of another shape.
-pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) -> Result<Training> {
+pub fn begin(
+    input: &Input,
+    mut table: Table,
+    options: &FitOptions,
+    resumed: Option<Em>,
+    pass: Pass,
+) -> Result<Training> {
     check(&table, options)?;
     let (k, em) = (options.k, &options.em);
     if let Some(prior) = &em.prior {
@@ -108,10 +114,13 @@ pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) 
             table.label = labels;
         }
     }
+    if let Some(em) = resumed {
+        return Ok(Training { table, em });
+    }
     let features = &table.features;
     let start = match &options.init {
         Init::Draw(draw) => draw.start(features, &table, em, pass)?,
-        Init::Model(model) => given_start(input, features, model)?,
+        Init::Model(model) => given_start(input.has_names(), input.name(), features, model)?,
         Init::Column => start_from_column(input, &table, options, pass)?,
     };
     let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
@@ -119,12 +128,15 @@ pub fn begin(input: &Input, mut table: Table, options: &FitOptions, pass: Pass) 
 }
 
 /// The given model with its features in the order of the data: by name in a struct, else by position.
-fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Model> {
-    let order = if input.has_names() {
+///
+/// # Errors
+/// Other features, or another number of them.
+pub fn given_start(has_names: bool, name: &str, features: &[String], model: &Model) -> Result<Model> {
+    let order = if has_names {
         field_order(features, model.features())?;
         field_order(model.features(), features)?
     } else {
-        check_width("features", input.name(), model.d(), features.len(), Place::Schema)?;
+        check_width("features", name, model.d(), features.len(), Place::Schema)?;
         (0..model.d()).collect()
     };
     Ok(model.reordered(features, &order))
@@ -162,7 +174,7 @@ pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
     let table = input.table(None)?;
     run(input.len(), options.k, table.d(), |pass| {
-        let Training { table, mut em } = begin(input, table, options, pass)?;
+        let Training { table, mut em } = begin(input, table, options, None, pass)?;
         em.run(&table, pass, None)?;
         Ok(em.model())
     })

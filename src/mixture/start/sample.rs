@@ -19,6 +19,7 @@ pub struct Drawn {
 }
 
 /// Draws the same sample from rows that come block by block, in any order.
+#[derive(Default)]
 pub struct Sampler {
     size: usize,
     seed: u64,
@@ -57,15 +58,16 @@ impl Sampler {
         }
     }
 
-    /// The sample of all rows taken.
-    pub fn draw(mut self, d: usize) -> Drawn {
-        self.chosen.sort_unstable_by_key(|c| c.hash);
-        let complete = self.limit == u64::MAX && self.chosen.len() <= self.size;
-        self.chosen.truncate(self.size);
-        self.chosen.sort_unstable_by_key(|c| c.row);
-        let columns = (0..d).map(|j| self.chosen.iter().map(|c| c.features[j]).collect()).collect();
-        let weight = self.chosen.iter().map(|c| c.weight).collect();
-        let mut label: Vec<Option<u32>> = self.chosen.iter().map(|c| c.label).collect();
+    /// A sample of at most `size` of all rows taken, no more than the sampler is for.
+    pub fn draw(&self, d: usize, size: usize) -> Drawn {
+        let mut chosen: Vec<&Candidate> = self.chosen.iter().collect();
+        chosen.sort_unstable_by_key(|c| c.hash);
+        let complete = self.limit == u64::MAX && chosen.len() <= size;
+        chosen.truncate(size.min(self.size));
+        chosen.sort_unstable_by_key(|c| c.row);
+        let columns = (0..d).map(|j| chosen.iter().map(|c| c.features[j]).collect()).collect();
+        let weight = chosen.iter().map(|c| c.weight).collect();
+        let mut label: Vec<Option<u32>> = chosen.iter().map(|c| c.label).collect();
         if label.iter().all(Option::is_none) {
             label.clear();
         }
