@@ -95,12 +95,16 @@ impl Assembly {
         self.state().rows
     }
 
-    /// The statistics of all rows, which are numbered from 0 on without gaps.
+    /// The statistics of all rows, which are numbered from 0 on without gaps; to be asked for once.
     ///
     /// # Errors
     /// If rows are missing or came twice.
     pub fn finish(&self, leaf: &Leaf) -> Result<Statistics> {
-        let mut state = std::mem::take(&mut *self.state());
+        let mut state = {
+            let mut held = self.state();
+            let rows = held.rows;
+            std::mem::replace(&mut *held, State { rows, ..State::default() })
+        };
         let (rows, size) = (state.rows, self.size as u64);
         let last = (rows % size) as usize;
         if let Some(parts) = state.parts.remove(&(rows / size)) {
@@ -271,6 +275,7 @@ mod tests {
                     }
                     assert_eq!(assembly.n_rows(), n as u64);
                     assert_eq!(assembly.finish(&leaf).unwrap(), expected, "{n} rows in pieces up to {most}");
+                    assert_eq!(assembly.n_rows(), n as u64);
                 }
             }
         }
