@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_gmm._errors import GmmError, frame_errors
+from polars_gmm._interrupt import on_interrupt
 from polars_gmm._lib import Loop, Scan
 from polars_gmm._plugin import call
 
@@ -52,7 +53,7 @@ class Source:
             If the rows are not fit for it.
         """
         try:
-            with frame_errors(self._schema, [self._packed]):
+            with on_interrupt(scan.cancel), frame_errors(self._schema, [self._packed]):
                 rows = self._read(scan)
         except BaseException:
             scan.cancel()

@@ -26,7 +26,7 @@ use crate::mixture::{self, Statistics};
 pub struct Scan(pub Arc<Stream>);
 
 /// Rows of a batch that one thread takes at a time.
-const SHARE: usize = 1 << 14;
+const SHARE: usize = 1 << 12;
 
 #[pymethods]
 impl Scan {
@@ -94,11 +94,8 @@ impl Scan {
             let mut rows = 0;
             // SAFETY: as above.
             while let Some(batch) = unsafe { reader.next() } {
-                if cancelled.load(Ordering::Relaxed) {
-                    pass.cancelled.store(true, Ordering::Relaxed);
-                }
                 let batch = column(batch?.as_any().downcast_ref())?;
-                absorb(pass, &batch, rows)?;
+                absorb(pass, &batch, rows, cancelled)?;
                 rows += batch.len() as u64;
             }
             Ok(rows)
@@ -121,9 +118,12 @@ fn column(batch: Option<&StructArray>) -> Result<Series> {
 }
 
 /// Shares the rows of a batch among the threads.
-fn absorb(pass: &Stream, batch: &Series, first: u64) -> Result<()> {
+fn absorb(pass: &Stream, batch: &Series, first: u64, cancelled: &AtomicBool) -> Result<()> {
     let shares: Vec<usize> = (0..batch.len()).step_by(SHARE).collect();
     shares.into_par_iter().try_for_each(|start| {
+        if cancelled.load(Ordering::Relaxed) {
+            pass.cancelled.store(true, Ordering::Relaxed);
+        }
         let share = batch.slice(i64::try_from(start).unwrap_or(i64::MAX), SHARE);
         pass.absorb(&share, first + start as u64)
     })
