@@ -71,9 +71,18 @@ class Source:
         if self._in_batches is None:
             self._in_batches = self._collects(query)
         if self._in_batches:
-            return scan.read(self._rows.collect_batches(engine="streaming"))
+            return self._read_batches(scan)
         counts = query.collect(engine="streaming")
         return int(counts.to_series().sum())
+
+    def _read_batches(self, scan: Scan) -> int:
+        batches = self._rows.collect_batches(engine="streaming")
+        if hasattr(batches, "__arrow_c_stream__"):
+            return scan.read(batches, 0)
+        rows = 0
+        for batch in batches:
+            rows = scan.read(batch, rows)
+        return rows
 
     def _query(self, scan: Scan) -> pl.LazyFrame:
         """Give the query that hands every morsel, with the numbers of its rows, to the pass."""

@@ -81,8 +81,9 @@ impl Scan {
         self.0.failure().map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Takes the rows from batches in the order of the source, by the Arrow C stream interface.
-    fn read(&self, py: Python<'_>, batches: &Bound<'_, PyAny>) -> PyResult<u64> {
+    /// Takes rows from batches in the order of the source, by the Arrow C stream interface; the first of them has the
+    /// number `first`. Gives the number of the row after the last.
+    fn read(&self, py: Python<'_>, batches: &Bound<'_, PyAny>, first: u64) -> PyResult<u64> {
         let capsule = batches.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>()?;
         let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?.cast::<ArrowArrayStream>();
         // SAFETY: the capsule of this name holds a stream, which is moved out of it as the interface asks.
@@ -91,14 +92,14 @@ impl Scan {
         interruptible(py, |cancelled| {
             // SAFETY: the producer keeps to the interface.
             let mut reader = unsafe { ArrowArrayStreamReader::try_new(stream)? };
-            let mut rows = 0;
+            let mut next = first;
             // SAFETY: as above.
             while let Some(batch) = unsafe { reader.next() } {
                 let batch = column(batch?.as_any().downcast_ref())?;
-                absorb(pass, &batch, rows, cancelled)?;
-                rows += batch.len() as u64;
+                absorb(pass, &batch, next, cancelled)?;
+                next += batch.len() as u64;
             }
-            Ok(rows)
+            Ok(next)
         })
     }
 
