@@ -58,6 +58,21 @@ impl Assembly {
     /// # Errors
     /// [`Error::Interrupted`] once `cancelled` is set, after which the pass cannot be finished.
     pub fn absorb(&self, rows: &dyn Rows, first: u64, leaf: &Leaf, cancelled: &AtomicBool) -> Result<()> {
+        self.absorb_seen(rows, first, leaf, cancelled, &mut |_, _| {})
+    }
+
+    /// The same, while somebody looks at the rows, which are numbered from the first argument on.
+    ///
+    /// # Errors
+    /// As [`Assembly::absorb`].
+    pub fn absorb_seen(
+        &self,
+        rows: &dyn Rows,
+        first: u64,
+        leaf: &Leaf,
+        cancelled: &AtomicBool,
+        see: &mut dyn FnMut(u64, &Block),
+    ) -> Result<()> {
         let (size, n_rows) = (self.size as u64, rows.n_rows() as u64);
         let mut block = Block::default();
         let mut sums: Vec<(Node, Statistics)> = Vec::new();
@@ -71,10 +86,12 @@ impl Assembly {
             let start = at as usize;
             if len == size {
                 self.load(&mut block, rows, start, size as usize, leaf);
+                see(first + at, &block);
                 push(&mut sums, (0, number), self.reduce(&mut block, leaf));
             } else {
                 let mut part = Block::default();
                 self.load(&mut part, rows, start, len as usize, leaf);
+                see(first + at, &part);
                 if let Some(parts) = self.keep(number, within as usize, part) {
                     self.join(&mut block, &parts, self.size);
                     sums.push(((0, number), self.reduce(&mut block, leaf)));

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::assembly::{Assembly, Leaf};
 use super::error::{Error, Result};
-use super::pass::leaf_rows;
 use super::rows::{Block, Responsibilities, Rows};
 use super::start::{candidates, sample_rows, Drawn, Sampler};
 use super::statistics::{Scatter, Statistics};
@@ -22,6 +21,10 @@ pub struct Survey {
 
 /// Smallest and largest value of a feature.
 type Range = (f64, f64);
+
+fn widened((low, high): Range, x: &f64) -> Range {
+    (if *x < low { *x } else { low }, if *x > high { *x } else { high })
+}
 
 /// What a survey has found.
 pub struct Surveyed {
@@ -80,22 +83,23 @@ impl Survey {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn absorb(&self, rows: &dyn Rows, first: u64, cancelled: &AtomicBool) -> Result<()> {
-        self.moments.absorb(rows, first, &Leaf::Assigned(&Whole), cancelled)?;
         let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); self.d];
-        let mut block = Block::default();
-        let size = leaf_rows(self.d, 1);
-        for start in (0..rows.n_rows()).step_by(size) {
-            block.load(rows, start, size.min(rows.n_rows() - start), 0);
+        self.moments.absorb_seen(rows, first, &Leaf::Assigned(&Whole), cancelled, &mut |start, block| {
+            let all = block.weight()[..block.len()].iter().fold(true, |all, w| all & (*w > 0.0));
             for (j, range) in ranges.iter_mut().enumerate() {
-                let counted = block.feature(j).iter().zip(block.weight()).filter(|(_, w)| **w > 0.0);
-                *range = counted.fold(*range, |(low, high), (x, _)| (low.min(*x), high.max(*x)));
+                let values = block.feature(j).iter();
+                *range = if all {
+                    values.fold(*range, widened)
+                } else {
+                    values.zip(block.weight()).filter(|(_, w)| **w > 0.0).map(|(x, _)| x).fold(*range, widened)
+                };
             }
             if let Some(sampler) = &self.sampler {
                 let threshold = locked(sampler).threshold();
-                let drawn: Vec<_> = candidates(threshold, first + start as u64, &block).collect();
+                let drawn: Vec<_> = candidates(threshold, start, block).collect();
                 locked(sampler).extend(drawn);
             }
-        }
+        })?;
         for (all, (low, high)) in locked(&self.ranges).iter_mut().zip(ranges) {
             *all = (all.0.min(low), all.1.max(high));
         }

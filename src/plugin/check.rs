@@ -188,7 +188,7 @@ impl Table {
             });
             for (lane, fault) in lanes.chunks_exact(CHECKED).zip(&mut faults.not_finite) {
                 let lane = &lane[..len];
-                if lane.iter().map(|x| x * 0.0).sum::<f64>() == 0.0 {
+                if lane.iter().fold(true, |finite, x| finite & x.is_finite()) {
                     continue;
                 }
                 for (row, x) in lane.iter().enumerate() {
