@@ -96,7 +96,7 @@ class Table:
     def _width(self) -> int:
         """Count the numbers of a row."""
         schema = self.frame.lazy().select(self.packed).collect_schema()
-        return sum(map(_numbers, schema.dtypes())) + (self._list() or 0)
+        return sum(map(_numbers, schema.dtypes())) - 1 + (self._list() or 1)
 
 
 def _numbers(dtype: pl.DataType) -> int:

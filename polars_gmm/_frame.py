@@ -11,7 +11,7 @@ import polars as pl
 from polars_gmm._checkpoint import Checkpoint, checkpoint_path
 from polars_gmm._checks import boolean, shown
 from polars_gmm._engine import Engine, Table, checked_engine
-from polars_gmm._errors import GmmError, frame_errors
+from polars_gmm._errors import GmmError, frame_errors, reading_interrupted
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, drive
 from polars_gmm._options import (
@@ -23,7 +23,7 @@ from polars_gmm._options import (
     fit_options,
     optional_column,
 )
-from polars_gmm._plugin import call, importable, pack
+from polars_gmm._plugin import call, pack
 from polars_gmm._prior import NormalInverseWishart
 from polars_gmm._search import (
     Criterion,
@@ -32,6 +32,7 @@ from polars_gmm._search import (
     numbers_of_components,
     search_in_memory,
 )
+from polars_gmm._stream_search import search_streaming
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -227,11 +228,13 @@ class _FrameNamespace:
         seed: int = 0,
         prior: NormalInverseWishart | None = None,
         progress: bool = False,
+        engine: Engine = "auto",
     ) -> pl.DataFrame:
         """Fit a mixture for each number of components and covariance structure, best first.
 
-        Every candidate is what ``fit`` gives with these options. The columns are read once for
-        all of them: a lazy frame is collected once, and no other columns than those named here.
+        Every candidate is what ``fit`` gives with these options. The columns named here, and no
+        others, are read once for all of them; where they are streamed (see `engine`), candidates
+        run side by side and share each pass over the source.
 
         Parameters
         ----------
@@ -264,6 +267,8 @@ class _FrameNamespace:
         progress
             Show a bar over the candidates, or a line for each on stderr where tqdm is not
             installed.
+        engine
+            "in-memory", "streaming" or "auto", as in ``fit``.
 
         Returns
         -------
@@ -337,23 +342,29 @@ class _FrameNamespace:
             for structure in structures
         ]
         order = checked_criterion(criterion)
-        shows_progress = boolean("progress", progress)
+        shows_progress, read_by = boolean("progress", progress), checked_engine(engine)
         weight = optional_column("weights", weights)
         besides = {} if weight is None else {"weights": weight}
         rows = select_rows(self._frame.lazy(), features, besides=besides)
         packed, extras = pack(rows, weight=weight)
         self._check_schema(packed, {"extras": extras, "options": candidates[0]})
+        table = Table(self._frame, rows, packed, extras)
+        with reading_interrupted():
+            column = table.column(read_by)
+        if column is None:
+            return search_streaming(
+                table.source(table.features()),
+                candidates=candidates,
+                criterion=order,
+                progress=shows_progress,
+            )
         return search_in_memory(
-            lambda: self._read(packed),
+            lambda: column,
             extras=extras,
             candidates=candidates,
             criterion=order,
             progress=shows_progress,
         )
-
-    def _read(self, packed: pl.Expr) -> pl.Series:
-        with frame_errors(self._frame.lazy().collect_schema(), [packed]):
-            return importable(self._frame.select(packed).lazy().collect().to_series())
 
     def _check_schema(self, packed: pl.Expr, kwargs: dict[str, object]) -> None:
         """Raise what the schema tells before any row is read."""

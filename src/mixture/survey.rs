@@ -22,8 +22,8 @@ pub struct Survey {
 /// Smallest and largest value of a feature.
 type Range = (f64, f64);
 
-fn widened((low, high): Range, x: &f64) -> Range {
-    (if *x < low { *x } else { low }, if *x > high { *x } else { high })
+fn widened((low, high): Range, x: f64) -> Range {
+    (if x < low { x } else { low }, if x > high { x } else { high })
 }
 
 /// What a survey has found.
@@ -85,9 +85,9 @@ impl Survey {
     pub fn absorb(&self, rows: &dyn Rows, first: u64, cancelled: &AtomicBool) -> Result<()> {
         let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); self.d];
         self.moments.absorb_seen(rows, first, &Leaf::Assigned(&Whole), cancelled, &mut |start, block| {
-            let all = block.weight()[..block.len()].iter().fold(true, |all, w| all & (*w > 0.0));
+            let all = block.weight()[..block.len()].iter().fold(f64::INFINITY, |least, w| least.min(*w)) > 0.0;
             for (j, range) in ranges.iter_mut().enumerate() {
-                let values = block.feature(j).iter();
+                let values = block.feature(j).iter().copied();
                 *range = if all {
                     values.fold(*range, widened)
                 } else {

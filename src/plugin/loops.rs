@@ -60,6 +60,7 @@ impl Loop {
         if let Some(prior) = &em.prior {
             prior.check(features.len()).map_err(gmm_error)?;
         }
+        survey.check_labels(options.k)?;
         let start = match &options.init {
             Init::Draw(draw) => {
                 let (drawn, rows) = survey.sample(draw.k).ok_or_else(no_sample)?;
@@ -72,7 +73,7 @@ impl Loop {
             Init::Column => {
                 let pass = &assigned.ok_or_else(no_sample)?.0;
                 let statistics = pass.statistics(0)?;
-                survey.check_rows(pass.n_rows()).map_err(gmm_error)?;
+                survey.check_same_rows(pass.n_rows()).map_err(gmm_error)?;
                 start::maximized(features, &statistics, em).map_err(gmm_error)?
             }
         };
@@ -106,6 +107,12 @@ impl Loop {
         let statistics = scan.0.statistics(place)?;
         survey.check(scan.0.n_rows(), &statistics).map_err(gmm_error)?;
         self.take(&statistics)
+    }
+
+    /// Raises why the model asked for cannot be evaluated, if it cannot.
+    fn check(&self) -> PyResult<()> {
+        self.0.ask().density().map_err(gmm_error)?;
+        Ok(())
     }
 
     /// Whether the loop has ended.

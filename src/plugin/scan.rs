@@ -144,7 +144,8 @@ pub struct Survey {
     /// Components that labels may name.
     k: usize,
     pub layout: Layout,
-    labelled: bool,
+    /// The largest component that a label names, if one does.
+    labelled: Option<u32>,
     surveyed: Surveyed,
 }
 
@@ -153,7 +154,7 @@ pub struct Survey {
 struct Kept {
     k: usize,
     features: Vec<String>,
-    labelled: bool,
+    labelled: Option<u32>,
     fingerprint: Fingerprint,
 }
 
@@ -189,6 +190,11 @@ impl Survey {
         Ok(Self { k, layout: Layout::of(features), labelled, surveyed: Surveyed { fingerprint, sampler: None } })
     }
 
+    /// Raises how many rows a later pass had, where these are others.
+    fn check_rows(&self, scan: &Scan) -> PyResult<()> {
+        self.surveyed.fingerprint.check_rows(scan.0.n_rows()).map_err(gmm_error)
+    }
+
     /// Raises what differs where a later survey is of other rows.
     fn check_same(&self, other: &Self) -> PyResult<()> {
         self.named(self.surveyed.fingerprint.check_survey(&other.surveyed.fingerprint)).map_err(gmm_error)
@@ -203,13 +209,14 @@ impl Survey {
     pub fn of(k: usize, table: &Table, cancelled: &AtomicBool) -> Result<Self> {
         let survey = mixture::survey::Survey::new(mixture::Rows::d(table), None);
         survey.absorb(table, 0, cancelled)?;
-        let (layout, labelled) = (Layout::of(table.features.clone()), !table.label.is_empty());
+        let labelled = table.label.iter().flatten().max().copied();
+        let layout = Layout::of(table.features.clone());
         Ok(Self { k, layout, labelled, surveyed: survey.finish()? })
     }
 
     /// Components that labels may name, where the component of some row is known.
     pub fn labels(&self) -> Option<usize> {
-        self.labelled.then_some(self.k)
+        self.labelled.map(|_| self.k)
     }
 
     /// Whether statistics of a later pass are of the same rows.
@@ -224,8 +231,25 @@ impl Survey {
     ///
     /// # Errors
     /// Both numbers.
-    pub fn check_rows(&self, rows: u64) -> mixture::Result<()> {
+    pub fn check_same_rows(&self, rows: u64) -> mixture::Result<()> {
         self.surveyed.fingerprint.check_rows(rows)
+    }
+
+    /// Whether labels name no component beyond `k`.
+    ///
+    /// # Errors
+    /// The largest label.
+    pub fn check_labels(&self, k: usize) -> Result<()> {
+        match self.labelled {
+            Some(largest) if largest as usize >= k => {
+                let last = k - 1;
+                let message = format!(
+                    "labels must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
+                );
+                Err(Error::Option(message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The sample for a start of `k` components, and the number of all rows.

@@ -3,7 +3,7 @@
 //! merged as they arrive.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use polars::prelude::{DataType, Series};
@@ -44,7 +44,8 @@ struct Surveying {
     draw: Option<(usize, u64)>,
     found: OnceLock<Found>,
     faults: Mutex<(Faults, LabelFaults)>,
-    labelled: AtomicBool,
+    /// One more than the largest component that a label names; 0 where none does.
+    labelled: AtomicU32,
 }
 
 struct Found {
@@ -86,8 +87,8 @@ struct Assigning {
 /// What the first pass found.
 pub struct Overview {
     pub layout: Layout,
-    /// Whether the component of some row is known.
-    pub labelled: bool,
+    /// The largest component that a label names, if one does.
+    pub labelled: Option<u32>,
     pub surveyed: Surveyed,
 }
 
@@ -103,7 +104,7 @@ impl Stream {
         draw: Option<(usize, u64)>,
     ) -> Arc<Self> {
         let labels = extras.iter().any(|role| role == "label").then_some(k);
-        let (found, faults, labelled) = (OnceLock::new(), Mutex::default(), AtomicBool::new(false));
+        let (found, faults, labelled) = (OnceLock::new(), Mutex::default(), AtomicU32::new(0));
         let work = Work::Survey(Box::new(Surveying { draw, found, faults, labelled }));
         Self::register(extras, features, labels, work)
     }
@@ -211,9 +212,8 @@ impl Stream {
         let faults = table.faults(number);
         if let (Some(k), Some(column)) = (self.labels, input.label()?) {
             let (labels, faults) = table.label_faults(&column, k, true, number);
-            if labels.iter().any(Option::is_some) {
-                work.labelled.store(true, Ordering::Relaxed);
-            }
+            let largest = labels.iter().flatten().max().map_or(0, |label| label + 1);
+            work.labelled.fetch_max(largest, Ordering::Relaxed);
             table.label = labels;
             locked(&work.faults).1.merge(&faults);
         }
@@ -285,7 +285,7 @@ impl Stream {
         if let Some(role) = &layout.label {
             labels.check(role, k)?;
         }
-        let labelled = work.labelled.load(Ordering::Relaxed);
+        let labelled = work.labelled.load(Ordering::Relaxed).checked_sub(1);
         Ok(Overview { layout: layout.clone(), labelled, surveyed: survey.finish()? })
     }
 
