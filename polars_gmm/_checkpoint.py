@@ -52,7 +52,7 @@ class Checkpoint:
             "version": _VERSION,
             "options": self._options,
             "survey": json.loads(fit.survey.state()),
-            "n_passes": fit.n_passes,
+            "n_passes": fit.n_passes or 0,
             "seconds": [row[-1] for row in fit.history()],
             "loop": json.loads(fit.as_loop().state()),
         }
