@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import polars as pl
 
@@ -99,12 +99,10 @@ class Table:
         return sum(map(_numbers, schema.dtypes())) - 1 + (self._list() or 1)
 
 
-def _numbers(dtype: pl.DataType) -> int:
+def _numbers(dtype: Any) -> int:
     if isinstance(dtype, pl.Struct):
-        return sum(_numbers(field.dtype) for field in dtype.fields)  # type: ignore[arg-type]
-    if isinstance(dtype, pl.Array):
-        return dtype.size
-    return 1
+        return sum(_numbers(field.dtype) for field in dtype.fields)
+    return int(dtype.size) if isinstance(dtype, pl.Array) else 1
 
 
 class InMemory:
@@ -136,7 +134,7 @@ class InMemory:
         return self._survey
 
     def run(self, iterations: int | None = None) -> bool:
-        """Evaluate that many models, all that are left without a number; tell whether it is done."""
+        """Evaluate that many models, all without a number; tell whether it is done."""
         return self._fitter.run(iterations)
 
     @property

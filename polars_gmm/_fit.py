@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from time import perf_counter
 from itertools import pairwise
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
@@ -36,41 +36,51 @@ class Driven(Protocol):
     @property
     def n_passes(self) -> int | None:
         """Times the rows were read from a source; None where they are in memory."""
+        ...
 
     @property
     def iteration(self) -> int:
         """M-steps so far."""
+        ...
 
     @property
     def log_likelihood(self) -> float:
         """Log-likelihood of the last model evaluated."""
+        ...
 
     @property
     def change(self) -> float:
         """What the last iteration added to its mean."""
+        ...
 
     @property
     def n_rows(self) -> int:
         """Training rows."""
+        ...
 
     @property
     def survey(self) -> Survey:
         """By what the rows are known again."""
+        ...
 
     def run(self, iterations: int | None = None) -> bool:
         """Evaluate that many models, all that are left without a number; tell whether it is done.
 
         An interruption leaves the loop where the last complete evaluation left it.
         """
+        ...
 
     def as_loop(self) -> Loop:
         """Give the loop as it stands."""
+        ...
 
     def model(self) -> Model | None:
         """Give the last model evaluated."""
+        ...
 
     def history(self) -> list[Evaluation]:
         """Give iteration, log-likelihood, change and seconds of each evaluation."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,9 +305,7 @@ def _report(
     )
 
 
-def _iterations_left(
-    changes: Sequence[float], iteration: int, options: FitOptions
-) -> int | None:
+def _iterations_left(changes: Sequence[float], iteration: int, options: FitOptions) -> int | None:
     """Estimate the iterations until less than `tol` is left of a rise that shrinks geometrically.
 
     With a last change c and a ratio q of one change to the one before, what is left after j more

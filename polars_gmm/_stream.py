@@ -99,18 +99,14 @@ class Source:
 
 def _collecting(query: pl.LazyFrame) -> int:
     """Count the nodes of the plan that hold a whole column."""
-    plan = query.show_graph(
-        engine="streaming", plan_stage="physical", raw_output=True, show=False
-    )
+    plan = query.show_graph(engine="streaming", plan_stage="physical", raw_output=True, show=False)
     return len(_COLLECTING.findall(plan or ""))
 
 
 class Streamed:
     """The EM loop over a source: a pass for each model it asks for."""
 
-    def __init__(
-        self, source: Source, options: FitOptions, *, saved: Saved | None = None
-    ) -> None:
+    def __init__(self, source: Source, options: FitOptions, *, saved: Saved | None = None) -> None:
         self._source = source
         self._seconds: list[float] = []
         self._pending = 0.0
@@ -136,7 +132,7 @@ class Streamed:
             return Loop.begin(self.survey, packed)
         scan = Scan.assigned(self._source.extras, self.survey, packed)
         self._read(scan)
-        return Loop.begin(self.survey, packed, scan)
+        return Loop.begin(self.survey, packed, scan.sums(0, self.survey))
 
     def _read(self, scan: Scan) -> None:
         self._source.read(scan)
@@ -152,7 +148,7 @@ class Streamed:
             began = perf_counter()
             scan = Scan.expected(self._source.extras, self.survey, [self._loop])
             self._read(scan)
-            self._loop.tell_scan(scan, 0, self.survey)
+            self._loop.tell_sums(scan.sums(0, self.survey))
             self._pending += perf_counter() - began
             if len(self._loop.history()) > len(self._seconds):
                 self._seconds.append(self._pending)
@@ -190,4 +186,6 @@ class Streamed:
 
     def history(self) -> list[tuple[int, float, float, float]]:
         """Give iteration, log-likelihood, change and seconds of each evaluation."""
-        return [(*record, s) for record, s in zip(self._loop.history(), self._seconds, strict=False)]
+        return [
+            (*record, s) for record, s in zip(self._loop.history(), self._seconds, strict=False)
+        ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING
 
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
@@ -13,9 +14,11 @@ from polars_gmm._progress import progress_bar
 from polars_gmm._search import Candidate, best, complaint, show, table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import polars as pl
 
-    from polars_gmm._lib import Survey
+    from polars_gmm._lib import Sums, Survey
     from polars_gmm._options import FitOptions
     from polars_gmm._stream import Source
 
@@ -98,33 +101,34 @@ class SideBySide:
         most = max(self._options, key=lambda options: options["k"])
         self._survey = scan.overview(most["k"], most["nulls"] == "raise")
         for place, options in enumerate(packed):
-            try:
-                self.loops[place] = Loop.begin(self._survey, options)
-            except GmmError as error:
-                self._end(place, None, str(error))
+            self._attempt(place, partial(self._begin, place, self._survey, options))
 
     def step(self) -> None:
         """Make a pass for all models that are asked for."""
-        if self._survey is None:
-            return
-        for place, loop in list(self.loops.items()):
-            try:
-                loop.check()
-            except GmmError as error:
-                self._end(place, None, str(error))
+        for place in list(self.loops):
+            self._attempt(place, self.loops[place].check)
         places = list(self.loops)
-        if not places:
+        if self._survey is None or not places:
             return
         scan = Scan.expected(self._source.extras, self._survey, [self.loops[p] for p in places])
         self._source.read(scan)
-        self._survey.check_rows(scan)
         for index, place in enumerate(places):
-            loop = self.loops[place]
-            try:
-                if loop.tell_scan(scan, index, self._survey):
-                    self._end(place, loop)
-            except GmmError as error:
-                self._end(place, None, str(error))
+            sums = scan.sums(index, self._survey)
+            self._attempt(place, partial(self._tell, place, sums))
+
+    def _begin(self, place: int, survey: Survey, options: bytes) -> None:
+        self.loops[place] = Loop.begin(survey, options)
+
+    def _tell(self, place: int, sums: Sums) -> None:
+        if self.loops[place].tell_sums(sums):
+            self._end(place, self.loops[place])
+
+    def _attempt(self, place: int, action: Callable[[], None]) -> None:
+        """Do something that may show that a candidate cannot be fitted."""
+        try:
+            action()
+        except GmmError as error:
+            self._end(place, None, str(error))
 
     def ended(self) -> list[Candidate]:
         """Give the candidates that have ended since the last call."""

@@ -61,10 +61,10 @@ def test_engines_go_on_from_each_other(tmp_path: Path) -> None:
     path = tmp_path / "fit.json"
     whole = frame().gmm.fit(**K3)
     for first, second in (ENGINES, ENGINES[::-1]):
-        frame().gmm.fit(
-            **K3, engine=first, checkpoint=path, on_iteration=lambda r: r.iteration < 4
+        frame().gmm.fit(**K3, engine=first, checkpoint=path, on_iteration=lambda r: r.iteration < 4)
+        assert same_course(
+            frame().gmm.fit(**K3, engine=second, checkpoint=path, resume=True), whole
         )
-        assert same_course(frame().gmm.fit(**K3, engine=second, checkpoint=path, resume=True), whole)
 
 
 def test_without_a_file_a_fit_begins(tmp_path: Path) -> None:
@@ -132,7 +132,9 @@ def test_other_options_are_refused(tmp_path: Path, options: dict[str, Any], word
 def test_other_features_and_another_start_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "fit.json"
     stopped(path)
-    with says(pg.GmmError, r"features \['eruptions', 'waiting'\], but this one is to \['waiting'\]"):
+    with says(
+        pg.GmmError, r"features \['eruptions', 'waiting'\], but this one is to \['waiting'\]"
+    ):
         frame().gmm.fit("waiting", **K3, checkpoint=path, resume=True)
     plane = frame().select("eruptions", "waiting")
     starts = [frame().gmm.fit(**K3, max_iter=n, tol=0) for n in (0, 1)]

@@ -30,14 +30,18 @@ def rows() -> pl.DataFrame:
     group = rng.integers(3, size=N)
     centers = np.array([[0, 0, 0], [4, 1, 0], [-3, 3, 2]])
     values = centers[group] + rng.normal(size=(N, 3))
-    return pl.DataFrame(values, schema=NAMES).with_columns(
-        pl.Series("w", rng.integers(0, 4, size=N).astype(float)),
-        pl.Series("z", group.astype(np.uint32)),
-        pl.Series("key", rng.integers(50, size=N)),
-        array_column("r", np.eye(3)[group] * 0.7 + 0.1),
-        array_column("v", values),
-        pl.Series("some", np.where(rng.random(N) < 0.1, group, -1)).replace(-1, None),
-    ).with_columns(l=pl.col("v").arr.to_list(), q=pl.col("a").round(1))
+    return (
+        pl.DataFrame(values, schema=NAMES)
+        .with_columns(
+            pl.Series("w", rng.integers(0, 4, size=N).astype(float)),
+            pl.Series("z", group.astype(np.uint32)),
+            pl.Series("key", rng.integers(50, size=N)),
+            array_column("r", np.eye(3)[group] * 0.7 + 0.1),
+            array_column("v", values),
+            pl.Series("some", np.where(rng.random(N) < 0.1, group, -1)).replace(-1, None),
+        )
+        .with_columns(l=pl.col("v").arr.to_list(), q=pl.col("a").round(1))
+    )
 
 
 DF = rows()
@@ -98,7 +102,8 @@ def test_every_source_gives_the_model_of_memory(
     for name, source in sources.items():
         model = streamed(source, *NAMES)
         assert model == in_memory, name
-        assert model.history is not None and in_memory.history is not None
+        assert model.history is not None
+        assert in_memory.history is not None
         assert model.history.drop("seconds").equals(in_memory.history.drop("seconds"))
 
 
@@ -227,8 +232,8 @@ def test_errors_are_those_of_memory(case: int, tmp_path: Path) -> None:
     ("change", "what"),
     [
         (lambda df: df.head(N - 1), "number of rows was 30000 and is 29999"),
-        (lambda df: df.with_columns(pl.col("b") + 0.001), "mean of feature \"b\""),
-        (lambda df: df.with_columns(pl.col("c") * 1.001), "feature \"c\""),
+        (lambda df: df.with_columns(pl.col("b") + 0.001), 'mean of feature "b"'),
+        (lambda df: df.with_columns(pl.col("c") * 1.001), 'feature "c"'),
         (lambda df: df.with_columns(a=pl.when(AT == 7).then(None).otherwise("a")), "that count"),
     ],
     ids=["fewer", "shifted", "scaled", "nulls"],

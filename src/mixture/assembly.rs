@@ -133,9 +133,9 @@ impl Assembly {
         }
         let mut sums: Vec<(Node, Statistics)> = state.sums.into_iter().collect();
         sums.sort_unstable_by_key(|((level, place), _)| place << level);
-        let covered = sums.iter().try_fold(0, |end, ((level, place), _)| {
-            (place << level == end).then_some(end + (1 << level))
-        });
+        let covered = sums
+            .iter()
+            .try_fold(0, |end, ((level, place), _)| (place << level == end).then_some(end + (1 << level)));
         if covered != Some(rows.div_ceil(size)) || !state.parts.is_empty() {
             return Err(Error::Torn { rows });
         }
@@ -273,7 +273,9 @@ mod tests {
 
     #[test]
     fn cuts_and_their_order_change_no_bit() {
-        for (n, most) in [(0, 1), (1, 1), (1023, 100), (1024, 1024), (5000, 90), (70_001, 20_000), (70_001, 1500)] {
+        for (n, most) in
+            [(0, 1), (1, 1), (1023, 100), (1024, 1024), (5000, 90), (70_001, 20_000), (70_001, 1500)]
+        {
             let mut rows = whole_weights(sample(n, 3, 4));
             if n > 900 {
                 rows.columns[1][877] = f64::NAN;

@@ -85,13 +85,18 @@ impl Survey {
     pub fn absorb(&self, rows: &dyn Rows, first: u64, cancelled: &AtomicBool) -> Result<()> {
         let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); self.d];
         self.moments.absorb_seen(rows, first, &Leaf::Assigned(&Whole), cancelled, &mut |start, block| {
-            let all = block.weight()[..block.len()].iter().fold(f64::INFINITY, |least, w| least.min(*w)) > 0.0;
+            let all =
+                block.weight()[..block.len()].iter().fold(f64::INFINITY, |least, w| least.min(*w)) > 0.0;
             for (j, range) in ranges.iter_mut().enumerate() {
                 let values = block.feature(j).iter().copied();
                 *range = if all {
                     values.fold(*range, widened)
                 } else {
-                    values.zip(block.weight()).filter(|(_, w)| **w > 0.0).map(|(x, _)| x).fold(*range, widened)
+                    values
+                        .zip(block.weight())
+                        .filter(|(_, w)| **w > 0.0)
+                        .map(|(x, _)| x)
+                        .fold(*range, widened)
                 };
             }
             if let Some(sampler) = &self.sampler {
@@ -211,7 +216,8 @@ fn same<T: PartialEq + ToString>(what: &str, before: T, after: T) -> Result<()> 
 
 fn close(what: impl FnOnce() -> String, before: f64, after: f64, tolerance: f64) -> Result<()> {
     // Moments beyond double precision cannot tell, and are reported as such by the loop.
-    if (before - after).abs() <= tolerance || before == after || !before.is_finite() || !tolerance.is_finite() {
+    if (before - after).abs() <= tolerance || before == after || !before.is_finite() || !tolerance.is_finite()
+    {
         return Ok(());
     }
     Err(Error::Changed { what: what(), before: before.to_string(), after: after.to_string() })
@@ -311,7 +317,8 @@ mod tests {
                 let covariances = start.covariances().clone();
                 let names = start.features().to_vec();
                 let model =
-                    super::super::Model::new(names, CovarianceType::Full, weights, means, covariances).unwrap();
+                    super::super::Model::new(names, CovarianceType::Full, weights, means, covariances)
+                        .unwrap();
                 Pass::SEQUENTIAL.e_step(rows, &model.density().unwrap(), Scatter::Full).unwrap()
             };
             fingerprint.check(100_000, &of(&rows)).unwrap();

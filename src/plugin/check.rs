@@ -176,8 +176,12 @@ impl Table {
     pub fn faults(&self, first: usize) -> Faults {
         let d = self.d();
         let weights = self.weight_faults(first);
-        let mut faults =
-            Faults { weights, null: vec![Fault::default(); d], not_finite: vec![Fault::default(); d], n_rows: 0 };
+        let mut faults = Faults {
+            weights,
+            null: vec![Fault::default(); d],
+            not_finite: vec![Fault::default(); d],
+            n_rows: 0,
+        };
         self.for_each_chunk(|start, len, lanes, weight| {
             let mut is_null = vec![false; len];
             self.source.read(start..start + len, lanes, CHECKED, |row, j| {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Error, Result};
 use super::options::Init;
 use super::python::{gmm_error, interruptible, Model};
-use super::scan::{checked, Scan, Survey};
+use super::scan::{checked, Sums, Survey};
 use super::train::{cancellable, given_start};
 use super::values::for_each_statistics;
 use crate::mixture::statistics::Scatter;
@@ -53,7 +53,7 @@ impl Loop {
     /// has not been made.
     #[staticmethod]
     #[pyo3(signature = (survey, options, assigned=None))]
-    fn begin(py: Python<'_>, survey: &Survey, options: &[u8], assigned: Option<&Scan>) -> PyResult<Self> {
+    fn begin(py: Python<'_>, survey: &Survey, options: &[u8], assigned: Option<&Sums>) -> PyResult<Self> {
         let options = checked(options)?;
         let layout = &survey.layout;
         let (features, em) = (&layout.features, &options.em);
@@ -65,16 +65,15 @@ impl Loop {
             Init::Draw(draw) => {
                 let (drawn, rows) = survey.sample(draw.k).ok_or_else(no_sample)?;
                 interruptible(py, |cancelled| {
-                    let pass = cancellable(mixture::Rows::n_rows(&drawn.sample), draw.k, features.len(), cancelled);
+                    let pass =
+                        cancellable(mixture::Rows::n_rows(&drawn.sample), draw.k, features.len(), cancelled);
                     Ok(draw.start_on(features, &drawn, rows, em, pass)?)
                 })?
             }
             Init::Model(model) => given_start(layout.has_names, &layout.name, features, model)?,
             Init::Column => {
-                let pass = &assigned.ok_or_else(no_sample)?.0;
-                let statistics = pass.statistics(0)?;
-                survey.check_same_rows(pass.n_rows()).map_err(gmm_error)?;
-                start::maximized(features, &statistics, em).map_err(gmm_error)?
+                let sums = assigned.ok_or_else(no_sample)?;
+                start::maximized(features, &sums.0, em).map_err(gmm_error)?
             }
         };
         let canonical = matches!(options.init, Init::Draw(_)) && survey.labels().is_none();
@@ -102,11 +101,9 @@ impl Loop {
         self.take(&statistics)
     }
 
-    /// Takes them from a pass that is complete; the place is that of the loop among those of the pass.
-    fn tell_scan(&mut self, scan: &Scan, place: usize, survey: &Survey) -> PyResult<bool> {
-        let statistics = scan.0.statistics(place)?;
-        survey.check(scan.0.n_rows(), &statistics).map_err(gmm_error)?;
-        self.take(&statistics)
+    /// Takes them from a pass.
+    fn tell_sums(&mut self, sums: &Sums) -> PyResult<bool> {
+        self.take(&sums.0)
     }
 
     /// Raises why the model asked for cannot be evaluated, if it cannot.
@@ -167,7 +164,8 @@ impl Loop {
             return Err(unreadable(format!("its format is {:?}", header.format)));
         }
         if header.version != VERSION {
-            let message = format!("its version is {}, and this package reads version {VERSION}", header.version);
+            let message =
+                format!("its version is {}, and this package reads version {VERSION}", header.version);
             return Err(unreadable(message));
         }
         let State { checksum: expected, em, .. } = serde_json::from_str(text).map_err(unreadable)?;
@@ -228,8 +226,9 @@ fn one_statistics(series: &PySeries) -> Result<(Vec<String>, Statistics)> {
         Ok(())
     })?;
     found.filter(|_| rows == 1).ok_or_else(|| {
-        let message =
-            format!("one row of statistics is needed, which is not null, but the series has {rows} rows; merge them");
+        let message = format!(
+            "one row of statistics is needed, which is not null, but the series has {rows} rows; merge them"
+        );
         Error::Option(message)
     })
 }

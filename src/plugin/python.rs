@@ -16,7 +16,7 @@ use super::columns::Input;
 use super::error::{Error, Result};
 use super::loops::Loop;
 use super::options::{FitKwargs, RawFitOptions};
-use super::scan::{Scan, Survey};
+use super::scan::{Scan, Sums, Survey};
 use super::train::{self, Training};
 use super::values::{model_series, Models};
 use crate::mixture::{self, codec, CovarianceType};
@@ -383,6 +383,7 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Fitter>()?;
     module.add_class::<Loop>()?;
     module.add_class::<Scan>()?;
+    module.add_class::<Sums>()?;
     module.add_class::<Survey>()?;
     module.add_function(wrap_pyfunction!(check_options, module)?)?;
     module.add_function(wrap_pyfunction!(check_rows, module)?)

@@ -45,7 +45,12 @@ impl Scan {
 
     /// The E-steps of the models that these loops ask for.
     #[staticmethod]
-    fn expected(py: Python<'_>, extras: Vec<String>, survey: &Survey, loops: Vec<Py<Loop>>) -> PyResult<Self> {
+    fn expected(
+        py: Python<'_>,
+        extras: Vec<String>,
+        survey: &Survey,
+        loops: Vec<Py<Loop>>,
+    ) -> PyResult<Self> {
         let loops: Vec<_> = loops.iter().map(|l| l.borrow(py)).collect();
         let models = loops.iter().map(|l| l.question());
         Ok(Self(Stream::expected(extras, survey.labels(), models)?))
@@ -103,12 +108,23 @@ impl Scan {
         })
     }
 
+    /// What the pass summed up for the loop of this place among its loops, once all rows are in.
+    fn sums(&self, place: usize, survey: &Survey) -> PyResult<Sums> {
+        let statistics = self.0.statistics(place)?;
+        survey.check(self.0.n_rows(), self.0.is_assigned(), &statistics).map_err(gmm_error)?;
+        Ok(Sums(statistics))
+    }
+
     /// What the first pass found for a fit of `k` components, once all rows are in.
     fn overview(&self, k: usize, nulls: bool) -> PyResult<Survey> {
         let Overview { layout, labelled, surveyed } = self.0.overview(k, nulls)?;
         Ok(Survey { k, layout, labelled, surveyed })
     }
 }
+
+/// Statistics of all rows.
+#[pyclass(frozen, module = "polars_gmm._lib")]
+pub struct Sums(pub Statistics);
 
 /// The one column of a batch.
 fn column(batch: Option<&StructArray>) -> Result<Series> {
@@ -187,12 +203,12 @@ impl Survey {
     fn from_state(text: &str) -> PyResult<Self> {
         let Kept { k, features, labelled, fingerprint } =
             serde_json::from_str(text).map_err(|e| gmm_error(Error::Option(e.to_string())))?;
-        Ok(Self { k, layout: Layout::of(features), labelled, surveyed: Surveyed { fingerprint, sampler: None } })
-    }
-
-    /// Raises how many rows a later pass had, where these are others.
-    fn check_rows(&self, scan: &Scan) -> PyResult<()> {
-        self.surveyed.fingerprint.check_rows(scan.0.n_rows()).map_err(gmm_error)
+        Ok(Self {
+            k,
+            layout: Layout::of(features),
+            labelled,
+            surveyed: Surveyed { fingerprint, sampler: None },
+        })
     }
 
     /// Raises what differs where a later survey is of other rows.
@@ -219,20 +235,14 @@ impl Survey {
         self.labelled.map(|_| self.k)
     }
 
-    /// Whether statistics of a later pass are of the same rows.
+    /// Whether statistics of a later pass are of the same rows; given responsibilities may leave some out.
     ///
     /// # Errors
     /// What differs.
-    pub fn check(&self, rows: u64, statistics: &Statistics) -> mixture::Result<()> {
-        self.named(self.surveyed.fingerprint.check(rows, statistics))
-    }
-
-    /// Whether a later pass had as many rows.
-    ///
-    /// # Errors
-    /// Both numbers.
-    pub fn check_same_rows(&self, rows: u64) -> mixture::Result<()> {
-        self.surveyed.fingerprint.check_rows(rows)
+    fn check(&self, rows: u64, assigned: bool, statistics: &Statistics) -> mixture::Result<()> {
+        let fingerprint = &self.surveyed.fingerprint;
+        let same = if assigned { fingerprint.check_rows(rows) } else { fingerprint.check(rows, statistics) };
+        self.named(same)
     }
 
     /// Whether labels name no component beyond `k`.

@@ -143,7 +143,8 @@ impl Stream {
     ) -> Arc<Self> {
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         let cancelled = AtomicBool::new(false);
-        let stream = Arc::new(Self { id, extras, features, labels, work, cancelled, failure: Mutex::default() });
+        let stream =
+            Arc::new(Self { id, extras, features, labels, work, cancelled, failure: Mutex::default() });
         locked(&STREAMS).insert(id, Arc::downgrade(&stream));
         stream
     }
@@ -155,7 +156,8 @@ impl Stream {
     pub fn find(id: u64) -> Result<Arc<Self>> {
         let found = locked(&STREAMS).get(&id).and_then(Weak::upgrade);
         found.ok_or_else(|| {
-            let message = "the query of a fit must run in the process of that fit, while it lasts; run the fit where \
+            let message =
+                "the query of a fit must run in the process of that fit, while it lasts; run the fit where \
                            the query runs";
             Error::Option(message.into())
         })
@@ -234,13 +236,7 @@ impl Stream {
                 Ok(work.sums.absorb(table, first, &Leaf::Assigned(&labels), &self.cancelled)?)
             }
             Some(StartColumn::Responsibilities(given)) => {
-                check_width(
-                    "responsibilities",
-                    input.name(),
-                    work.k,
-                    given.width(),
-                    Place::Row(number),
-                )?;
+                check_width("responsibilities", input.name(), work.k, given.width(), Place::Row(number))?;
                 let faults = table.start_faults(&given, Nulls::LeaveOut, number);
                 let mut all = locked(&work.faults);
                 all.1.merge(&faults);
@@ -250,6 +246,11 @@ impl Stream {
             }
             None => Err(Error::Option("init=\"column\" needs a column to start from".into())),
         }
+    }
+
+    /// Whether the pass takes given responsibilities.
+    pub fn is_assigned(&self) -> bool {
+        matches!(self.work, Work::Assigned(_))
     }
 
     /// Rows taken so far.
