@@ -6,95 +6,85 @@
 //! order and the number of threads change no bit, and the result is that of a pass over the same rows in memory.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::density::Density;
 use super::error::{Error, Result};
-use super::pass::{assigned, expected, fold, leaf_rows};
+use super::pass::{block_rows, fold, Summand, LEAF};
 use super::rows::{Block, Responsibilities, Rows};
-use super::statistics::{Scatter, Statistics};
-
-/// What a leaf is summed up by.
-pub enum Leaf<'a> {
-    /// The E-step under a model.
-    Expected(&'a Density),
-    /// Given responsibilities, those of the rows of the piece.
-    Assigned(&'a dyn Responsibilities),
-}
+use super::statistics::{Accumulator, Scatter, Statistics};
 
 /// Statistics in the making.
 pub struct Assembly {
     k: usize,
     d: usize,
     form: Scatter,
-    size: usize,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     /// Sums of 2^level leaves, by level and place.
-    sums: HashMap<(u32, u64), Statistics>,
+    sums: HashMap<Node, Statistics>,
     /// What has come of leaves that are cut, in order.
     parts: HashMap<u64, Vec<Part>>,
     rows: u64,
 }
 
-/// Rows of a leaf, and their place in it.
-type Part = (usize, Block);
-
 /// Level and place of a sum in the tree.
 type Node = (u32, u64);
+
+/// Rows of a leaf, from a place in it on: lanes of their features and of the responsibilities given with them.
+struct Part {
+    at: usize,
+    features: Vec<Vec<f64>>,
+    weight: Vec<f64>,
+    label: Vec<Option<u32>>,
+    responsibilities: Vec<Vec<f64>>,
+}
+
+/// Parts in order, which are the first rows of a leaf.
+struct Joined<'a> {
+    d: usize,
+    k: usize,
+    len: usize,
+    parts: &'a [Part],
+}
 
 impl Assembly {
     /// Of no row yet.
     pub fn new(k: usize, d: usize, form: Scatter) -> Self {
-        Self { k, d, form, size: leaf_rows(d, k), state: Mutex::default() }
+        Self { k, d, form, state: Mutex::default() }
     }
 
     /// Adds rows, of which the first has the number `first`; from any thread.
     ///
     /// # Errors
     /// [`Error::Interrupted`] once `cancelled` is set, after which the pass cannot be finished.
-    pub fn absorb(&self, rows: &dyn Rows, first: u64, leaf: &Leaf, cancelled: &AtomicBool) -> Result<()> {
-        self.absorb_seen(rows, first, leaf, cancelled, &mut |_, _| {})
-    }
-
-    /// The same, while somebody looks at the rows, which are numbered from the first argument on.
-    ///
-    /// # Errors
-    /// As [`Assembly::absorb`].
-    pub fn absorb_seen(
+    pub fn absorb(
         &self,
         rows: &dyn Rows,
         first: u64,
-        leaf: &Leaf,
+        summand: Summand,
         cancelled: &AtomicBool,
-        see: &mut dyn FnMut(u64, &Block),
     ) -> Result<()> {
-        let (size, n_rows) = (self.size as u64, rows.n_rows() as u64);
-        let mut block = Block::default();
+        let (size, n_rows) = (LEAF as u64, rows.n_rows() as u64);
+        let mut room = (Block::default(), Accumulator::new(self.k, self.d, self.form));
         let mut sums: Vec<(Node, Statistics)> = Vec::new();
         let mut at = 0;
         while at < n_rows {
-            if cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
             let (number, within) = ((first + at) / size, (first + at) % size);
             let len = (size - within).min(n_rows - at);
-            let start = at as usize;
+            let (start, end) = (at as usize, (at + len) as usize);
             if len == size {
-                self.load(&mut block, rows, start, size as usize, leaf);
-                see(first + at, &block);
-                push(&mut sums, (0, number), self.reduce(&mut block, leaf));
+                let sum = summand.leaf(rows, start..end, cancelled, (&mut room.0, &mut room.1))?;
+                push(&mut sums, (0, number), sum);
             } else {
-                let mut part = Block::default();
-                self.load(&mut part, rows, start, len as usize, leaf);
-                see(first + at, &part);
-                if let Some(parts) = self.keep(number, within as usize, part) {
-                    self.join(&mut block, &parts, self.size);
-                    sums.push(((0, number), self.reduce(&mut block, leaf)));
+                let part = Part::read(rows, (start, end), within as usize, summand, &mut room.0);
+                if let Some(parts) = self.keep(number, part) {
+                    let sum = self.join(&parts, LEAF, summand, cancelled, (&mut room.0, &mut room.1))?;
+                    sums.push(((0, number), sum));
                 }
             }
             at += len;
@@ -116,20 +106,19 @@ impl Assembly {
     ///
     /// # Errors
     /// If rows are missing or came twice.
-    pub fn finish(&self, leaf: &Leaf) -> Result<Statistics> {
+    pub fn finish(&self, summand: Summand) -> Result<Statistics> {
         let mut state = {
             let mut held = self.state();
             let rows = held.rows;
             std::mem::replace(&mut *held, State { rows, ..State::default() })
         };
-        let (rows, size) = (state.rows, self.size as u64);
+        let (rows, size) = (state.rows, LEAF as u64);
         let last = (rows % size) as usize;
-        if let Some(parts) = state.parts.remove(&(rows / size)) {
-            if is_whole(&parts, last) {
-                let mut block = Block::default();
-                self.join(&mut block, &parts, last);
-                state.insert((0, rows / size), self.reduce(&mut block, leaf));
-            }
+        if let Some(parts) = state.parts.remove(&(rows / size)).filter(|parts| is_whole(parts, last)) {
+            let mut room = (Block::default(), Accumulator::new(self.k, self.d, self.form));
+            let never = AtomicBool::new(false);
+            let sum = self.join(&parts, last, summand, &never, (&mut room.0, &mut room.1))?;
+            state.insert((0, rows / size), sum);
         }
         let mut sums: Vec<(Node, Statistics)> = state.sums.into_iter().collect();
         sums.sort_unstable_by_key(|((level, place), _)| place << level);
@@ -146,39 +135,30 @@ impl Assembly {
         Ok(stack.pop().unwrap_or_else(|| Statistics::new(self.k, self.d, self.form)))
     }
 
-    /// Reads rows, with their responsibilities where those are given.
-    fn load(&self, block: &mut Block, rows: &dyn Rows, start: usize, len: usize, leaf: &Leaf) {
-        match leaf {
-            Leaf::Expected(_) if len < self.size => block.load(rows, start, len, 0),
-            Leaf::Expected(_) => block.load(rows, start, len, self.k),
-            Leaf::Assigned(given) => {
-                block.load(rows, start, len, self.k);
-                given.assign(start, block);
-            }
-        }
-    }
-
-    fn join(&self, block: &mut Block, parts: &[Part], len: usize) {
-        block.reset(len, self.d, self.k);
-        for (at, part) in parts {
-            block.place(*at, part);
-        }
-    }
-
-    fn reduce(&self, block: &mut Block, leaf: &Leaf) -> Statistics {
-        match leaf {
-            Leaf::Expected(density) => expected(density, self.form, block),
-            Leaf::Assigned(_) => assigned(self.form, block),
-        }
+    /// The statistics of a leaf from its parts, with the responsibilities they came with if those are given.
+    fn join(
+        &self,
+        parts: &[Part],
+        len: usize,
+        summand: Summand,
+        cancelled: &AtomicBool,
+        room: (&mut Block, &mut Accumulator),
+    ) -> Result<Statistics> {
+        let joined = Joined { d: self.d, k: self.k, len, parts };
+        let summand = match summand {
+            Summand::Expected(_) => summand,
+            Summand::Assigned(_) => Summand::Assigned(&joined),
+        };
+        summand.leaf(&joined, 0..len, cancelled, room)
     }
 
     /// Keeps a part of a leaf; gives all of them back once the leaf is whole.
-    fn keep(&self, leaf: u64, within: usize, part: Block) -> Option<Vec<Part>> {
+    fn keep(&self, leaf: u64, part: Part) -> Option<Vec<Part>> {
         let mut state = self.state();
         let parts = state.parts.entry(leaf).or_default();
-        let i = parts.partition_point(|(at, _)| *at < within);
-        parts.insert(i, (within, part));
-        if is_whole(parts, self.size) {
+        let i = parts.partition_point(|other| other.at < part.at);
+        parts.insert(i, part);
+        if is_whole(parts, LEAF) {
             state.parts.remove(&leaf)
         } else {
             None
@@ -202,9 +182,96 @@ impl State {
     }
 }
 
+impl Part {
+    /// Reads rows `start .. end`, which stand `at` in their leaf. Rows that cannot count weigh nothing in it.
+    fn read(
+        rows: &dyn Rows,
+        (start, end): (usize, usize),
+        at: usize,
+        summand: Summand,
+        block: &mut Block,
+    ) -> Self {
+        let k = if let Summand::Assigned(given) = summand { given.k() } else { 0 };
+        let room = |lanes: usize| vec![Vec::with_capacity(end - start); lanes];
+        let (features, responsibilities) = (room(rows.d()), room(k));
+        let mut part = Self { at, features, weight: Vec::new(), label: Vec::new(), responsibilities };
+        let size = block_rows(rows.d(), k);
+        for start in (start..end).step_by(size) {
+            block.load(rows, start, size.min(end - start), k);
+            if let Summand::Assigned(given) = summand {
+                block.clear();
+                given.assign(start, block);
+            }
+            for (j, lane) in part.features.iter_mut().enumerate() {
+                lane.extend_from_slice(block.feature(j));
+            }
+            for (c, lane) in part.responsibilities.iter_mut().enumerate() {
+                lane.extend_from_slice(block.component(c));
+            }
+            part.weight.extend_from_slice(&block.weight()[..block.len()]);
+            part.label.extend((0..block.len()).map(|i| block.label(i)));
+        }
+        part
+    }
+
+    fn end(&self) -> usize {
+        self.at + self.weight.len()
+    }
+}
+
+impl Joined<'_> {
+    /// Calls `visit(part, rows within it, where they stand within the range)` along a range.
+    fn visit(&self, start: usize, len: usize, mut visit: impl FnMut(&Part, Range<usize>, Range<usize>)) {
+        for part in self.parts {
+            let (from, to) = (part.at.max(start), part.end().min(start + len));
+            if from < to {
+                visit(part, from - part.at..to - part.at, from - start..to - start);
+            }
+        }
+    }
+}
+
+impl Rows for Joined<'_> {
+    fn n_rows(&self) -> usize {
+        self.len
+    }
+
+    fn d(&self) -> usize {
+        self.d
+    }
+
+    fn read(&self, start: usize, block: &mut Block) {
+        let mut labels = vec![None; block.len()];
+        self.visit(start, block.len(), |part, within, place| {
+            for (j, lane) in part.features.iter().enumerate() {
+                block.feature_mut(j)[place.clone()].copy_from_slice(&lane[within.clone()]);
+            }
+            block.weight_mut()[place.clone()].copy_from_slice(&part.weight[within.clone()]);
+            labels[place].copy_from_slice(&part.label[within]);
+        });
+        if labels.iter().any(Option::is_some) {
+            block.set_labels(&labels);
+        }
+    }
+}
+
+impl Responsibilities for Joined<'_> {
+    fn k(&self) -> usize {
+        self.k
+    }
+
+    fn assign(&self, start: usize, block: &mut Block) {
+        self.visit(start, block.len(), |part, within, place| {
+            for (c, lane) in part.responsibilities.iter().enumerate() {
+                block.component_mut(c)[place.clone()].copy_from_slice(&lane[within.clone()]);
+            }
+        });
+    }
+}
+
 /// Whether parts in order are the first `len` rows of a leaf, each once.
 fn is_whole(parts: &[Part], len: usize) -> bool {
-    let end = parts.iter().try_fold(0, |end, (at, part)| (*at == end).then_some(end + part.len()));
+    let end = parts.iter().try_fold(0, |end, part| (part.at == end).then(|| part.end()));
     end == Some(len)
 }
 
@@ -287,13 +354,13 @@ mod tests {
                 let expected = Pass::SEQUENTIAL.e_step(&whole, &density, Scatter::Full).unwrap();
                 for seed in 0..3 {
                     let assembly = Assembly::new(2, 3, Scatter::Full);
-                    let leaf = Leaf::Expected(&density);
+                    let leaf = Summand::Expected(&density);
                     for (start, len) in cuts(n, most, seed) {
                         let piece = Piece { rows: &rows, label, start, len };
-                        assembly.absorb(&piece, start as u64, &leaf, &NEVER).unwrap();
+                        assembly.absorb(&piece, start as u64, leaf, &NEVER).unwrap();
                     }
                     assert_eq!(assembly.n_rows(), n as u64);
-                    assert_eq!(assembly.finish(&leaf).unwrap(), expected, "{n} rows in pieces up to {most}");
+                    assert_eq!(assembly.finish(leaf).unwrap(), expected, "{n} rows in pieces up to {most}");
                     assert_eq!(assembly.n_rows(), n as u64);
                 }
             }
@@ -311,9 +378,9 @@ mod tests {
         for (start, len) in cuts(n, 3000, 1) {
             let labels = Labels { k: 3, component: &component[start..start + len] };
             let piece = Piece { rows: &rows, label: &[], start, len };
-            assembly.absorb(&piece, start as u64, &Leaf::Assigned(&labels), &NEVER).unwrap();
+            assembly.absorb(&piece, start as u64, Summand::Assigned(&labels), &NEVER).unwrap();
         }
-        assert_eq!(assembly.finish(&Leaf::Assigned(&labels)).unwrap(), expected);
+        assert_eq!(assembly.finish(Summand::Assigned(&labels)).unwrap(), expected);
     }
 
     #[test]
@@ -321,13 +388,13 @@ mod tests {
         let n = 100_003;
         let rows = sample(n, 2, 3);
         let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
-        let leaf = Leaf::Expected(&density);
+        let leaf = Summand::Expected(&density);
         let expected = Pass::SEQUENTIAL.e_step(&rows, &density, Scatter::Full).unwrap();
         let assembly = Assembly::new(3, 2, Scatter::Full);
         let pieces = cuts(n, 5000, 2);
         std::thread::scope(|scope| {
             for thread in 0..3 {
-                let (pieces, rows, leaf, assembly) = (&pieces, &rows, &leaf, &assembly);
+                let (pieces, rows, leaf, assembly) = (&pieces, &rows, leaf, &assembly);
                 scope.spawn(move || {
                     for (start, len) in pieces.iter().skip(thread).step_by(3) {
                         let piece = Piece { rows, label: &[], start: *start, len: *len };
@@ -336,23 +403,23 @@ mod tests {
                 });
             }
         });
-        assert_eq!(assembly.finish(&leaf).unwrap(), expected);
+        assert_eq!(assembly.finish(leaf).unwrap(), expected);
     }
 
     #[test]
     fn missing_and_repeated_rows_are_errors() {
         let rows = sample(5000, 2, 3);
         let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
-        let leaf = Leaf::Expected(&density);
+        let leaf = Summand::Expected(&density);
         let pieces = [[(0, 2000), (3000, 2000)], [(1000, 2000), (3000, 2000)], [(0, 3000), (2000, 3000)]];
         for pieces in pieces.into_iter().chain([[(0, 2048), (0, 2048)], [(0, 100), (0, 100)]]) {
             let assembly = Assembly::new(3, 2, Scatter::Full);
             for (start, len) in pieces {
                 let piece = Piece { rows: &rows, label: &[], start, len };
-                assembly.absorb(&piece, start as u64, &leaf, &NEVER).unwrap();
+                assembly.absorb(&piece, start as u64, leaf, &NEVER).unwrap();
             }
             let rows = pieces.iter().map(|(_, len)| *len as u64).sum();
-            assert_eq!(assembly.finish(&leaf), Err(Error::Torn { rows }), "{pieces:?}");
+            assert_eq!(assembly.finish(leaf), Err(Error::Torn { rows }), "{pieces:?}");
         }
     }
 
@@ -364,7 +431,7 @@ mod tests {
         let assembly = Assembly::new(3, 2, Scatter::Full);
         for start in (0..n).step_by(1000) {
             let piece = Piece { rows: &rows, label: &[], start, len: 1000 };
-            assembly.absorb(&piece, start as u64, &Leaf::Expected(&density), &NEVER).unwrap();
+            assembly.absorb(&piece, start as u64, Summand::Expected(&density), &NEVER).unwrap();
             let state = assembly.state();
             assert!(state.sums.len() <= 8 && state.parts.len() <= 1);
         }
@@ -375,7 +442,7 @@ mod tests {
         let rows = sample(5000, 2, 3);
         let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
         let assembly = Assembly::new(3, 2, Scatter::Full);
-        let stopped = assembly.absorb(&rows, 0, &Leaf::Expected(&density), &AtomicBool::new(true));
+        let stopped = assembly.absorb(&rows, 0, Summand::Expected(&density), &AtomicBool::new(true));
         assert_eq!(stopped, Err(Error::Interrupted));
     }
 }

@@ -4,12 +4,13 @@
 //! two below its length, which is the tree a sequential run builds with a stack of partial sums. So the result
 //! has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::density::Density;
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
-use super::statistics::{Scatter, Statistics};
+use super::statistics::{Accumulator, Scatter, Statistics};
 
 /// Whether a pass may use the threads of the current rayon pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +32,16 @@ pub struct Pass<'a> {
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// Rows of a leaf: a power of two, so that features and responsibilities stay near 512 kB.
-pub fn leaf_rows(d: usize, k: usize) -> usize {
-    let fitting = (65_536 / (d + k).max(1)).clamp(64, 1024);
-    1 << fitting.ilog2()
+/// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.
+pub(super) const LEAF: usize = 1024;
+
+/// Rows of a block, whose features and responsibilities stay in a first-level cache if they can.
+pub fn block_rows(d: usize, k: usize) -> usize {
+    match d + k {
+        0..=32 => 256,
+        33..=64 => 128,
+        _ => 64,
+    }
 }
 
 impl Pass<'_> {
@@ -46,7 +53,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        self.run(rows, density.k(), form, &|_, block| expected(density, form, block))
+        self.run(rows, form, Summand::Expected(density))
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -59,33 +66,98 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        self.run(rows, given.k(), form, &|start, block| {
-            given.assign(start, block);
-            assigned(form, block)
-        })
+        self.run(rows, form, Summand::Assigned(given))
     }
 
-    fn run(self, rows: &dyn Rows, k: usize, form: Scatter, leaf: &Leaf) -> Result<Statistics> {
-        let size = leaf_rows(rows.d(), k);
-        let leaves = rows.n_rows().div_ceil(size);
+    fn run(self, rows: &dyn Rows, form: Scatter, summand: Summand) -> Result<Statistics> {
+        let leaves = rows.n_rows().div_ceil(LEAF);
         let grain = match self.execution {
             Execution::Sequential => usize::MAX,
             Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
-        let tree = Tree { pass: self, rows, k, form, leaf, size, grain };
+        let tree = Tree { cancelled: self.cancelled, rows, form, summand, grain };
         tree.sum(0, leaves)
     }
 }
 
-type Leaf<'a> = dyn Fn(usize, &mut Block) -> Statistics + Sync + 'a;
+/// What rows are summed up by.
+#[derive(Clone, Copy)]
+pub enum Summand<'a> {
+    /// Their responsibilities under a model.
+    Expected(&'a Density),
+    /// Given responsibilities.
+    Assigned(&'a dyn Responsibilities),
+}
+
+impl Summand<'_> {
+    /// Number of components.
+    pub fn k(self) -> usize {
+        match self {
+            Self::Expected(density) => density.k(),
+            Self::Assigned(given) => given.k(),
+        }
+    }
+
+    /// Leaves responsibilities in the components of a block that starts at a row.
+    fn fill(self, start: usize, block: &mut Block) {
+        match self {
+            Self::Expected(density) => density.effective_responsibilities(block),
+            Self::Assigned(given) => {
+                block.clear();
+                given.assign(start, block);
+            }
+        }
+    }
+
+    /// First guesses of the means of the leaf that a block begins.
+    fn guess(self, block: &Block) -> Vec<f64> {
+        match self {
+            Self::Expected(density) => density.means().to_vec(),
+            Self::Assigned(given) => first_counted_row(block).repeat(given.k()),
+        }
+    }
+
+    /// The statistics of up to a leaf of rows, block by block.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub(super) fn leaf(
+        self,
+        rows: &dyn Rows,
+        leaf: Range<usize>,
+        cancelled: &AtomicBool,
+        (block, accumulator): (&mut Block, &mut Accumulator),
+    ) -> Result<Statistics> {
+        let Range { start, end } = leaf;
+        let size = block_rows(rows.d(), self.k());
+        let load = |start: usize, block: &mut Block| {
+            block.load(rows, start, size.min(end - start), self.k());
+            self.fill(start, block);
+        };
+        load(start, block);
+        let guess = self.guess(block);
+        let mut loaded = start;
+        Statistics::of(accumulator, &guess, |accumulator| {
+            for start in (start..end).step_by(size) {
+                if cancelled.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                if loaded != start {
+                    load(start, block);
+                    loaded = start;
+                }
+                accumulator.absorb(block);
+            }
+            Ok(())
+        })
+    }
+}
 
 struct Tree<'a> {
-    pass: Pass<'a>,
+    cancelled: &'a AtomicBool,
     rows: &'a dyn Rows,
-    k: usize,
     form: Scatter,
-    leaf: &'a Leaf<'a>,
-    size: usize,
+    summand: Summand<'a>,
     grain: usize,
 }
 
@@ -103,16 +175,12 @@ impl Tree<'_> {
 
     /// The same tree on one thread: a stack of sums whose sizes are falling powers of two.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
-        let mut block = Block::default();
+        let (k, d) = (self.summand.k(), self.rows.d());
+        let mut room = (Block::default(), Accumulator::new(k, d, self.form));
         let mut stack: Vec<Statistics> = Vec::new();
         for leaf in first..end {
-            if self.pass.cancelled.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-            let start = leaf * self.size;
-            let len = self.size.min(self.rows.n_rows() - start);
-            block.load(self.rows, start, len, self.k);
-            stack.push((self.leaf)(start, &mut block));
+            let rows = leaf * LEAF..self.rows.n_rows().min((leaf + 1) * LEAF);
+            stack.push(self.summand.leaf(self.rows, rows, self.cancelled, (&mut room.0, &mut room.1))?);
             let mut done = leaf - first + 1;
             while done.is_multiple_of(2) {
                 fold(&mut stack);
@@ -122,7 +190,7 @@ impl Tree<'_> {
         while stack.len() > 1 {
             fold(&mut stack);
         }
-        Ok(stack.pop().unwrap_or_else(|| Statistics::new(self.k, self.rows.d(), self.form)))
+        Ok(stack.pop().unwrap_or_else(|| Statistics::new(k, d, self.form)))
     }
 }
 
@@ -133,18 +201,6 @@ pub(super) fn fold(stack: &mut Vec<Statistics>) {
             left.merge(&right);
         }
     }
-}
-
-/// The statistics of a leaf under a model.
-pub(super) fn expected(density: &Density, form: Scatter, block: &mut Block) -> Statistics {
-    density.responsibilities(block);
-    Statistics::of_block(block, density.means(), form)
-}
-
-/// The statistics of a leaf whose components hold given responsibilities.
-pub(super) fn assigned(form: Scatter, block: &mut Block) -> Statistics {
-    let about = first_counted_row(block).repeat(block.k());
-    Statistics::of_block(block, &about, form)
 }
 
 fn first_counted_row(block: &Block) -> Vec<f64> {
@@ -158,7 +214,7 @@ mod tests {
 
     use super::*;
     use crate::mixture::covariance::CovarianceType;
-    use crate::mixture::rows::{Labels, Sample};
+    use crate::mixture::rows::{Labels, Sample, PAD};
     use crate::mixture::testing::{assert_all_close, assert_close, model, repeated, sample, whole_weights};
 
     fn bytes(statistics: &Statistics) -> Vec<u8> {
@@ -172,16 +228,16 @@ mod tests {
     }
 
     #[test]
-    fn leaves_are_powers_of_two_and_shrink_with_the_width() {
-        let mut before = leaf_rows(0, 0);
-        assert_eq!(before, 1024);
+    fn blocks_divide_leaves_and_shrink_with_the_width() {
+        let mut before = block_rows(0, 0);
         for width in 1..5000 {
-            let rows = leaf_rows(width / 3, width - width / 3);
-            assert!(rows.is_power_of_two() && (64..=before).contains(&rows), "{width}: {rows}");
-            assert_eq!(rows, leaf_rows(width, 0));
+            let rows = block_rows(width / 3, width - width / 3);
+            assert!(
+                LEAF.is_multiple_of(rows) && rows.is_multiple_of(PAD) && rows <= before,
+                "{width}: {rows}"
+            );
             before = rows;
         }
-        assert_eq!(before, 64);
     }
 
     #[test]
@@ -202,16 +258,12 @@ mod tests {
 
     #[test]
     fn the_stack_and_the_recursion_are_one_tree() {
-        let rows = sample(64 * 45 + 7, 3, 2);
+        let rows = sample(LEAF * 45 + 7, 3, 2);
         let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
-        let leaf = |_: usize, block: &mut Block| {
-            density.responsibilities(block);
-            Statistics::of_block(block, density.means(), Scatter::Full)
-        };
+        let (summand, form) = (Summand::Expected(&density), Scatter::Full);
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
-                let (pass, form) = (Pass::SEQUENTIAL, Scatter::Full);
-                let tree = Tree { pass, rows: &rows, k: 2, form, leaf: &leaf, size: 64, grain };
+                let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
             for grain in [1, 2, 4, 16] {

@@ -1,6 +1,8 @@
 //! A block of rows. Lanes are rows: feature `j` of all rows of the block lies contiguously, padded
 //! to a multiple of [`PAD`], so that vector code never meets a tail.
 
+use super::simd::Lanes;
+
 /// Rows are padded to a multiple of this: four vectors of the widest instruction set.
 pub const PAD: usize = 32;
 
@@ -51,29 +53,33 @@ pub struct Block {
     stride: usize,
     d: usize,
     k: usize,
-    features: Vec<f64>,
-    weight: Vec<f64>,
+    pub(super) features: Lanes,
+    weight: Lanes,
     state: Vec<RowState>,
     /// The components of rows that are known to belong to one; empty where none is.
     label: Vec<Option<u32>>,
-    pub(super) responsibilities: Vec<f64>,
-    pub(super) log_density: Vec<f64>,
-    pub(super) entropy: Vec<f64>,
-    pub(super) scratch: Vec<f64>,
+    pub(super) responsibilities: Lanes,
+    pub(super) log_density: Lanes,
+    pub(super) entropy: Lanes,
+    pub(super) scratch: Lanes,
 }
 
 impl Block {
-    /// Makes room for `len` rows of `d` features and `k` components, all weights 1.
+    /// Makes room for `len` rows of `d` features and `k` components, all weights 1; features and responsibilities hold
+    /// whatever they held.
     pub fn reset(&mut self, len: usize, d: usize, k: usize) {
         self.len = len;
         self.stride = len.next_multiple_of(PAD);
         self.d = d;
         self.k = k;
-        refill(&mut self.features, d * self.stride, 0.0);
-        refill(&mut self.weight, self.stride, 1.0);
-        refill(&mut self.responsibilities, k * self.stride, 0.0);
-        refill(&mut self.log_density, self.stride, 0.0);
-        refill(&mut self.entropy, self.stride, 0.0);
+        self.features.resize(d * self.stride);
+        for lane in self.features.chunks_exact_mut(self.stride.max(1)) {
+            lane[len..].fill(0.0);
+        }
+        self.responsibilities.resize(k * self.stride);
+        self.weight.refill(self.stride, 1.0);
+        self.log_density.refill(self.stride, 0.0);
+        self.entropy.refill(self.stride, 0.0);
         self.label.clear();
         self.state.clear();
         self.state.resize(len, RowState::Valid);
@@ -85,27 +91,6 @@ impl Block {
         rows.read(start, self);
         self.mark_not_finite();
         self.take_out();
-    }
-
-    /// Takes the rows of another block of as many features and components, read by [`Block::load`], for those from
-    /// `at` on.
-    pub(super) fn place(&mut self, at: usize, other: &Self) {
-        let (stride, lanes) = (self.stride.max(1), other.stride.max(1));
-        let place = at..at + other.len;
-        for (to, from) in self.features.chunks_exact_mut(stride).zip(other.features.chunks_exact(lanes)) {
-            to[place.clone()].copy_from_slice(&from[..other.len]);
-        }
-        let components = other.responsibilities.chunks_exact(lanes);
-        for (to, from) in self.responsibilities.chunks_exact_mut(stride).zip(components) {
-            to[place.clone()].copy_from_slice(&from[..other.len]);
-        }
-        self.weight[place.clone()].copy_from_slice(&other.weight[..other.len]);
-        self.weight[self.len..].fill(0.0);
-        self.state[place.clone()].copy_from_slice(&other.state);
-        if !other.label.is_empty() {
-            self.label.resize(self.len, None);
-            self.label[place].copy_from_slice(&other.label);
-        }
     }
 
     /// Rows in the block.
@@ -184,14 +169,16 @@ impl Block {
         self.label.get(i).copied().flatten()
     }
 
-    /// Takes rows of known component out of all others, where the components hold log joint densities.
-    pub(super) fn keep_labels(&mut self) {
+    /// Takes rows of known component out of all others, where the components hold log joint densities; whether there
+    /// is such a row.
+    pub(super) fn keep_labels(&mut self) -> bool {
         for (i, known) in self.label.iter().enumerate() {
             let Some(known) = known else { continue };
             for (c, lane) in self.responsibilities.chunks_exact_mut(self.stride.max(1)).enumerate() {
                 lane[i] = if c == *known as usize { lane[i].max(LOWEST) } else { f64::NEG_INFINITY };
             }
         }
+        !self.label.is_empty()
     }
 
     /// Component `c` of the rows: log joint density, or responsibility, as the last step left it.
@@ -207,6 +194,11 @@ impl Block {
     /// Component `c` of the rows, to be written by [`Responsibilities::assign`].
     pub fn component_mut(&mut self, c: usize) -> &mut [f64] {
         &mut self.responsibilities[c * self.stride..][..self.len]
+    }
+
+    /// Takes all rows out of all components.
+    pub(super) fn clear(&mut self) {
+        self.responsibilities.fill(0.0);
     }
 
     /// Takes row `i` out of all components.
@@ -253,11 +245,6 @@ impl Block {
             }
         }
     }
-}
-
-fn refill(lane: &mut Vec<f64>, len: usize, value: f64) {
-    lane.clear();
-    lane.resize(len, value);
 }
 
 /// Rows held in memory by the mathematics itself: the start sample, and tests.

@@ -10,13 +10,18 @@
 //! W = W_a + W_b,   δ = m_b − m_a,   m = m_a + δ W_b / W,   S = S_a + S_b + δδᵀ W_a W_b / W
 //! ```
 
-use pulp::{Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
+pub use self::accumulator::Accumulator;
 use super::error::{Error, Result};
 use super::linalg::triangle;
-use super::rows::Block;
-use super::simd::dispatch;
+
+mod accumulator;
+mod by_feature;
+mod by_row;
+
+/// Each round gains the sixteen digits of a double, of which its range has six hundred.
+const ROUNDS: usize = 40;
 
 /// How much of the scatter matrix is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,19 +130,28 @@ impl Statistics {
         Ok(statistics)
     }
 
-    /// Statistics of a block whose components hold responsibilities, `about` a first guess of the means (`k·d`).
-    pub fn of_block(block: &mut Block, about: &[f64], form: Scatter) -> Self {
-        let mut statistics = Self::new(block.k(), block.d(), form);
-        for (w, (l, h)) in block.weight().iter().zip(block.log_density.iter().zip(&block.entropy)) {
-            if *w > 0.0 {
-                statistics.n_rows += 1;
-                statistics.total_weight += w;
-                statistics.log_likelihood += w * l;
-                statistics.entropy += w * h;
+    /// Statistics of the rows that `feed` gives to an accumulator, as often as it is asked to; `about` are first
+    /// guesses of the means (`k·d`).
+    ///
+    /// # Errors
+    /// Whatever `feed` fails with.
+    pub fn of<E>(
+        accumulator: &mut Accumulator,
+        about: &[f64],
+        mut feed: impl FnMut(&mut Accumulator) -> std::result::Result<(), E>,
+    ) -> std::result::Result<Self, E> {
+        accumulator.begin(about);
+        feed(accumulator)?;
+        let (mut statistics, mut accurate) = accumulator.finish();
+        for _ in 1..ROUNDS {
+            if accurate {
+                break;
             }
+            accumulator.begin(&statistics.mean);
+            feed(accumulator)?;
+            (statistics, accurate) = accumulator.finish();
         }
-        dispatch(Moments { block, about, statistics: &mut statistics });
-        statistics
+        Ok(statistics)
     }
 
     /// The same with weight, mean and scatter of each component changed.
@@ -282,216 +296,6 @@ fn add_scatter(a: &mut [f64], b: &[f64], delta: &[f64], between: f64, form: Scat
             }
         }
     }
-}
-
-/// A guess `g` of a mean costs `W (m − g)²/ S` times the rounding error; past this the moments are taken again.
-const CANCELLATION: f64 = 1e3;
-/// Unless the mean has moved by no more than this, relative: no guess is nearer.
-const SETTLED: f64 = 4.0 * f64::EPSILON;
-/// Each round gains the sixteen digits of a double, of which its range has six hundred.
-const ROUNDS: usize = 40;
-
-struct Moments<'a> {
-    block: &'a mut Block,
-    about: &'a [f64],
-    statistics: &'a mut Statistics,
-}
-
-impl WithSimd for Moments<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, about, statistics } = self;
-        let (d, stride, form) = (block.d(), block.stride(), statistics.form);
-        let width = form.len(d);
-        let mut scratch = std::mem::take(&mut block.scratch);
-        scratch.resize((1 + ROWS + d) * stride, 0.0);
-        for c in 0..block.k() {
-            let (weighted, rest) = scratch.split_at_mut(stride);
-            let responsibilities = &block.responsibilities[c * stride..][..stride];
-            for ((out, r), w) in weighted.iter_mut().zip(responsibilities).zip(block.weight()) {
-                *out = if *w > 0.0 { r * w } else { 0.0 };
-            }
-            let weight = sum::<S>(simd, weighted);
-            if weight == 0.0 {
-                continue;
-            }
-            let mean = &mut statistics.mean[c * d..][..d];
-            let scatter = &mut statistics.scatter[c * width..][..width];
-            statistics.weight[c] = weight;
-            mean.copy_from_slice(&about[c * d..][..d]);
-            // A closure would not be compiled for the instruction set: hence a loop.
-            for _ in 0..ROUNDS {
-                let into = (&mut *mean, &mut *scatter);
-                if centred::<S>(simd, block.features(), weighted, weight, form, into, rest) {
-                    break;
-                }
-            }
-        }
-        block.scratch = scratch;
-    }
-}
-
-/// Moves `mean` from a guess to the weighted mean and leaves the scatter about it; returns whether the guess was
-/// near enough for the scatter to be accurate.
-#[inline(always)]
-fn centred<S: Simd>(
-    simd: S,
-    features: &[f64],
-    weighted: &[f64],
-    weight: f64,
-    form: Scatter,
-    (mean, scatter): (&mut [f64], &mut [f64]),
-    scratch: &mut [f64],
-) -> bool {
-    let stride = weighted.len();
-    let (products, differences) = scratch.split_at_mut(ROWS * stride);
-    let lanes = features.chunks_exact(stride);
-    for ((x, m), out) in lanes.zip(mean.iter()).zip(differences.chunks_exact_mut(stride)) {
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = x - m;
-        }
-    }
-    let mut shift = Vec::with_capacity(mean.len());
-    for (first, rows) in differences.chunks(ROWS * stride).enumerate() {
-        let first = first * ROWS;
-        let products = &mut products[..rows.len()];
-        for (product, row) in products.chunks_exact_mut(stride).zip(rows.chunks_exact(stride)) {
-            for ((p, w), x) in product.iter_mut().zip(weighted).zip(row) {
-                *p = w * x;
-            }
-            shift.push(sum::<S>(simd, product) / weight);
-        }
-        if form == Scatter::Full && rows.len() == ROWS * stride {
-            square_tiles::<S>(simd, products, differences, first, scatter);
-            continue;
-        }
-        for (i, (product, row)) in products.chunks_exact(stride).zip(rows.chunks_exact(stride)).enumerate() {
-            let i = first + i;
-            match form {
-                Scatter::Full => {
-                    row_tiles::<S>(simd, product, differences, &mut scatter[triangle(i)..][..=i]);
-                }
-                Scatter::Diagonal => row_tiles::<S>(simd, product, row, &mut scatter[i..=i]),
-            }
-        }
-    }
-    recentre(mean, scatter, &shift, weight, form)
-}
-
-/// `m += δ`, `S −= W δδᵀ`; whether that took away less than [`CANCELLATION`] times what it left, or `m` is settled.
-fn recentre(mean: &mut [f64], scatter: &mut [f64], shift: &[f64], weight: f64, form: Scatter) -> bool {
-    let mut accurate = true;
-    for (i, (m, x)) in mean.iter_mut().zip(shift).enumerate() {
-        *m += x;
-        let diagonal = match form {
-            Scatter::Full => triangle(i) + i,
-            Scatter::Diagonal => i,
-        };
-        if form == Scatter::Full {
-            for (s, y) in scatter[triangle(i)..diagonal].iter_mut().zip(shift) {
-                *s -= weight * x * y;
-            }
-        }
-        let between = weight * x * x;
-        scatter[diagonal] = (scatter[diagonal] - between).max(0.0);
-        accurate &= between <= CANCELLATION * scatter[diagonal] || x.abs() <= SETTLED * m.abs();
-    }
-    accurate
-}
-
-/// Rows of the scatter that are computed together.
-const ROWS: usize = 4;
-
-/// Rows `first .. first + ROWS` of the scatter, in tiles of as many columns: a lane loaded serves `ROWS` products.
-#[inline(always)]
-fn square_tiles<S: Simd>(simd: S, products: &[f64], differences: &[f64], first: usize, scatter: &mut [f64]) {
-    let stride = products.len() / ROWS;
-    for (tile, columns) in differences.chunks_exact(ROWS * stride).take(first / ROWS + 1).enumerate() {
-        let sums = square_tile::<S>(simd, products, columns);
-        for (r, sums) in sums.iter().enumerate() {
-            let row = &mut scatter[triangle(first + r)..][..=first + r];
-            for (s, sum) in row[tile * ROWS..].iter_mut().zip(sums) {
-                *s = *sum;
-            }
-        }
-    }
-}
-
-/// `Σ a_r · b_c` for `ROWS` lanes `a` and `ROWS` lanes `b`.
-#[inline(always)]
-fn square_tile<S: Simd>(simd: S, a: &[f64], b: &[f64]) -> [[f64; ROWS]; ROWS] {
-    let stride = a.len() / ROWS;
-    let a: [&[S::f64s]; ROWS] = std::array::from_fn(|r| S::as_simd_f64s(&a[r * stride..][..stride]).0);
-    let b: [&[S::f64s]; ROWS] = std::array::from_fn(|c| S::as_simd_f64s(&b[c * stride..][..stride]).0);
-    let vectors = a[0].len();
-    let (a, b) = (a.map(|lane| &lane[..vectors]), b.map(|lane| &lane[..vectors]));
-    let mut sums = [[simd.splat_f64s(0.0); ROWS]; ROWS];
-    for v in 0..vectors {
-        for r in 0..ROWS {
-            for c in 0..ROWS {
-                sums[r][c] = simd.mul_add_e_f64s(a[r][v], b[c][v], sums[r][c]);
-            }
-        }
-    }
-    let mut out = [[0.0; ROWS]; ROWS];
-    for r in 0..ROWS {
-        for c in 0..ROWS {
-            out[r][c] = simd.reduce_sum_f64s(sums[r][c]);
-        }
-    }
-    out
-}
-
-/// `out[j] = Σ_rows a · b_j` for the lanes `b_j`, up to four of them at a time.
-#[inline(always)]
-fn row_tiles<S: Simd>(simd: S, a: &[f64], b: &[f64], out: &mut [f64]) {
-    let stride = a.len();
-    let mut j = 0;
-    while j + 4 <= out.len() {
-        row_tile::<S, 4>(simd, a, &b[j * stride..], &mut out[j..]);
-        j += 4;
-    }
-    match out.len() - j {
-        3 => row_tile::<S, 3>(simd, a, &b[j * stride..], &mut out[j..]),
-        2 => row_tile::<S, 2>(simd, a, &b[j * stride..], &mut out[j..]),
-        1 => row_tile::<S, 1>(simd, a, &b[j * stride..], &mut out[j..]),
-        _ => {}
-    }
-}
-
-#[inline(always)]
-fn row_tile<S: Simd, const C: usize>(simd: S, a: &[f64], b: &[f64], out: &mut [f64]) {
-    let stride = a.len();
-    let (a, _) = S::as_simd_f64s(a);
-    let lanes: [&[S::f64s]; C] =
-        std::array::from_fn(|c| &S::as_simd_f64s(&b[c * stride..][..stride]).0[..a.len()]);
-    let zero = simd.splat_f64s(0.0);
-    let (mut even, mut odd) = ([zero; C], [zero; C]);
-    for v in (0..a.len()).step_by(2) {
-        for c in 0..C {
-            even[c] = simd.mul_add_e_f64s(a[v], lanes[c][v], even[c]);
-            odd[c] = simd.mul_add_e_f64s(a[v + 1], lanes[c][v + 1], odd[c]);
-        }
-    }
-    for (out, (e, o)) in out.iter_mut().zip(even.into_iter().zip(odd)) {
-        *out = simd.reduce_sum_f64s(simd.add_f64s(e, o));
-    }
-}
-
-/// The sum of a lane.
-#[inline(always)]
-fn sum<S: Simd>(simd: S, lane: &[f64]) -> f64 {
-    let (vectors, _) = S::as_simd_f64s(lane);
-    let mut sums = [simd.splat_f64s(0.0); 4];
-    for group in vectors.chunks_exact(4) {
-        for (s, v) in sums.iter_mut().zip(group) {
-            *s = simd.add_f64s(*s, *v);
-        }
-    }
-    let [a, b, c, d] = sums;
-    simd.reduce_sum_f64s(simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d)))
 }
 
 #[cfg(test)]

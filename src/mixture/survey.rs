@@ -5,8 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::assembly::{Assembly, Leaf};
+use super::assembly::Assembly;
 use super::error::{Error, Result};
+use super::pass::{block_rows, Summand};
 use super::rows::{Block, Responsibilities, Rows};
 use super::start::{candidates, sample_rows, Drawn, Sampler};
 use super::statistics::{Scatter, Statistics};
@@ -18,6 +19,9 @@ pub struct Survey {
     ranges: Mutex<Vec<Range>>,
     sampler: Option<Mutex<Sampler>>,
 }
+
+/// Rows drawn from a piece before the sampler is asked which of them stay.
+const MANY: usize = 4096;
 
 /// Smallest and largest value of a feature.
 type Range = (f64, f64);
@@ -83,8 +87,14 @@ impl Survey {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn absorb(&self, rows: &dyn Rows, first: u64, cancelled: &AtomicBool) -> Result<()> {
+        self.moments.absorb(rows, first, Summand::Assigned(&Whole), cancelled)?;
         let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); self.d];
-        self.moments.absorb_seen(rows, first, &Leaf::Assigned(&Whole), cancelled, &mut |start, block| {
+        let mut block = Block::default();
+        let mut threshold = self.sampler.as_ref().map(|sampler| locked(sampler).threshold());
+        let mut drawn = Vec::new();
+        let size = block_rows(self.d, 1);
+        for start in (0..rows.n_rows()).step_by(size) {
+            block.load(rows, start, size.min(rows.n_rows() - start), 0);
             let all =
                 block.weight()[..block.len()].iter().fold(f64::INFINITY, |least, w| least.min(*w)) > 0.0;
             for (j, range) in ranges.iter_mut().enumerate() {
@@ -99,12 +109,17 @@ impl Survey {
                         .fold(*range, widened)
                 };
             }
-            if let Some(sampler) = &self.sampler {
-                let threshold = locked(sampler).threshold();
-                let drawn: Vec<_> = candidates(threshold, start, block).collect();
-                locked(sampler).extend(drawn);
+            if let (Some(sampler), Some(now)) = (&self.sampler, threshold) {
+                drawn.extend(candidates(now, first + start as u64, &block));
+                if drawn.len() > MANY {
+                    locked(sampler).extend(std::mem::take(&mut drawn));
+                    threshold = Some(locked(sampler).threshold());
+                }
             }
-        })?;
+        }
+        if let Some(sampler) = &self.sampler {
+            locked(sampler).extend(drawn);
+        }
         for (all, (low, high)) in locked(&self.ranges).iter_mut().zip(ranges) {
             *all = (all.0.min(low), all.1.max(high));
         }
@@ -122,7 +137,7 @@ impl Survey {
     /// If rows are missing or came twice.
     pub fn finish(&self) -> Result<Surveyed> {
         let rows = self.n_rows();
-        let moments = self.moments.finish(&Leaf::Assigned(&Whole))?;
+        let moments = self.moments.finish(Summand::Assigned(&Whole))?;
         let (means, variances) = (0..self.d).map(|j| pooled(&moments, j)).unzip();
         let (minima, maxima) = std::mem::take(&mut *locked(&self.ranges)).into_iter().unzip();
         let (n_rows, total_weight) = (moments.n_rows, moments.total_weight);

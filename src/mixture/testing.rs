@@ -1,7 +1,6 @@
 //! Rows, models and comparisons for the tests of this folder.
 
 use ndarray::{Array1, Array2, Array3};
-use pulp::{Simd, WithSimd};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
@@ -97,37 +96,4 @@ pub fn assert_all_close<'a>(
 
 pub fn bits<'a>(values: impl IntoIterator<Item = &'a f64>) -> Vec<u64> {
     values.into_iter().map(|v| v.to_bits()).collect()
-}
-
-/// The instruction sets this machine can run.
-pub enum Level {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    V3(pulp::x86::V3),
-    #[cfg(target_arch = "x86_64")]
-    V4(pulp::x86::V4),
-    Dispatched,
-}
-
-impl Level {
-    pub fn all() -> Vec<Self> {
-        let mut levels = vec![Self::Scalar, Self::Dispatched];
-        #[cfg(target_arch = "x86_64")]
-        {
-            levels.extend(pulp::x86::V3::try_new().map(Self::V3));
-            levels.extend(pulp::x86::V4::try_new().map(Self::V4));
-        }
-        levels
-    }
-
-    pub fn run<Op: WithSimd>(&self, op: Op) -> Op::Output {
-        match self {
-            Self::Scalar => Simd::vectorize(pulp::Scalar::new(), op),
-            #[cfg(target_arch = "x86_64")]
-            Self::V3(simd) => Simd::vectorize(*simd, op),
-            #[cfg(target_arch = "x86_64")]
-            Self::V4(simd) => Simd::vectorize(*simd, op),
-            Self::Dispatched => super::simd::dispatch(op),
-        }
-    }
 }

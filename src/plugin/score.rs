@@ -16,7 +16,7 @@ use super::columns::{Input, Table};
 use super::error::{Error, Result};
 use super::train::{execution, in_pool};
 use super::values::Models;
-use crate::mixture::pass::leaf_rows;
+use crate::mixture::pass::block_rows;
 use crate::mixture::rows::RowState;
 use crate::mixture::{Block, Density, Execution, Rows};
 
@@ -106,7 +106,7 @@ fn score_by(table: &Table, density: &Density, what: Score) -> Scores {
     };
     let rows = table.n_rows();
     let mut scores = Scores { width, values: vec![0.0; rows * width], null: vec![false; rows] };
-    let size = leaf_rows(density.d(), density.k());
+    let size = block_rows(density.d(), density.k());
     let values = scores.values.par_chunks_mut(size * width);
     let leaves = values.zip(scores.null.par_chunks_mut(size)).enumerate();
     let leaf = |block: &mut Block, (i, (values, null)): (usize, (&mut [f64], &mut [bool]))| {

@@ -3,7 +3,7 @@ use ndarray::{Array1, Array2, Array3};
 use super::*;
 use crate::mixture::covariance::CovarianceType;
 use crate::mixture::rows::Sample;
-use crate::mixture::testing::{assert_all_close, assert_close, loaded, model, names, sample, Level};
+use crate::mixture::testing::{assert_all_close, assert_close, loaded, model, names, sample};
 
 /// `ln w N(x; μ, Σ)` by Gaussian elimination on `[Σ | x − μ]`.
 fn log_normal(weight: f64, mean: &[f64], covariance: &Array2<f64>, x: &[f64]) -> f64 {
@@ -105,12 +105,13 @@ fn a_component_of_weight_zero_has_no_say_however_far_the_row() {
     let n = values.len();
     for kind in CovarianceType::ALL {
         let rows = Sample { columns: vec![values.clone(), values.clone()], weight: vec![1.0; n] };
-        let density = weightless_second(kind).density().unwrap();
+        let mut density = weightless_second(kind).density().unwrap();
         for level in Level::all() {
+            density.level = level;
             let mut block = loaded(&rows, 3);
-            level.run(LogJoint { density: &density, block: &mut block });
+            density.log_joint(&mut block);
             assert!(block.component(1).iter().all(|j| *j == f64::NEG_INFINITY));
-            level.run(Normalise { block: &mut block });
+            density.responsibilities(&mut block);
             for (i, x) in values.iter().enumerate() {
                 let r = lanes(&block, i);
                 assert_eq!(r[1], 0.0, "{kind:?} {x}");
@@ -166,9 +167,9 @@ fn opposite_overflows_are_no_nan() {
         let model = Model::new(names(2), kind, Array1::ones(1), means, covariances).unwrap();
         let rows = Sample { columns: vec![vec![1e308], vec![1e308]], weight: vec![1.0] };
         for level in Level::all() {
-            let (density, mut block) = (model.density().unwrap(), loaded(&rows, 1));
-            level.run(LogJoint { density: &density, block: &mut block });
-            level.run(Normalise { block: &mut block });
+            let (mut density, mut block) = (model.density().unwrap(), loaded(&rows, 1));
+            density.level = level;
+            density.responsibilities(&mut block);
             assert_eq!((block.log_density()[0], block.component(0)[0]), (LOWEST, 1.0));
         }
     }
@@ -176,22 +177,49 @@ fn opposite_overflows_are_no_nan() {
 
 #[test]
 fn instruction_sets_agree() {
-    for (kind, (d, k)) in CovarianceType::ALL.into_iter().zip([(7, 5), (30, 3), (5, 20), (2, 2)]) {
-        let (density, rows) = (model(kind, k, d, 11).density().unwrap(), sample(65, d, 12));
-        let run = |level: &Level| {
-            let mut block = loaded(&rows, k);
-            level.run(LogJoint { density: &density, block: &mut block });
-            let joint = block.responsibilities.clone();
-            level.run(Normalise { block: &mut block });
-            (joint, block.responsibilities, block.log_density, block.entropy)
+    let shapes = [1, 2, 3, 4, 5, 6, 7, 8, 9, 30].map(|d| (CovarianceType::Full, d, 5));
+    let others = CovarianceType::ALL.into_iter().zip([(7, 5), (30, 3), (5, 20), (2, 2)]);
+    for (kind, d, k) in shapes.into_iter().chain(others.map(|(kind, (d, k))| (kind, d, k))) {
+        let (mut density, rows) = (model(kind, k, d, 11).density().unwrap(), sample(65, d, 12));
+        let mut run = |level: Level| {
+            density.level = level;
+            let (mut joint, mut block, mut log) = (loaded(&rows, k), loaded(&rows, k), loaded(&rows, k));
+            density.log_joint(&mut joint);
+            density.responsibilities(&mut block);
+            density.log_responsibilities(&mut log);
+            [
+                &joint.responsibilities,
+                &block.responsibilities,
+                &log.responsibilities,
+                &block.log_density,
+                &block.entropy,
+            ]
+            .map(|lanes| lanes.to_vec())
         };
-        let scalar = run(&Level::Scalar);
+        let scalar = run(Level::all()[0]);
         for level in Level::all() {
-            let other = run(&level);
-            assert_all_close(&other.0, &scalar.0, 1e-13);
-            assert_all_close(&other.1, &scalar.1, 1e-12);
-            assert_all_close(&other.2, &scalar.2, 1e-13);
-            assert_all_close(&other.3, &scalar.3, 1e-12);
+            for (other, scalar) in run(level).iter().zip(&scalar) {
+                assert_all_close(other, scalar, 1e-12);
+            }
+        }
+    }
+}
+
+#[test]
+fn negligible_responsibilities_change_no_moment() {
+    for (d, k) in [(1, 3), (2, 20), (5, 4), (30, 6)] {
+        let model = model(CovarianceType::Full, k, d, 3);
+        let rows = sample(700, d, 5);
+        let density = model.density().unwrap();
+        let (mut all, mut effective) = (loaded(&rows, k), loaded(&rows, k));
+        density.responsibilities(&mut all);
+        density.effective_responsibilities(&mut effective);
+        for i in 0..700 {
+            assert_close(effective.log_density()[i], all.log_density()[i], 1e-15);
+            assert_close(effective.entropy[i], all.entropy[i], 1e-14);
+            for (c, (some, all)) in lanes(&effective, i).into_iter().zip(lanes(&all, i)).enumerate() {
+                assert!(some == all || some == 0.0 && all <= 1e-17 * model.weights()[c], "{some} {all}");
+            }
         }
     }
 }

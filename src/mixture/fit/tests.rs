@@ -81,7 +81,7 @@ fn the_objective_never_falls() {
                     assert!(after >= before - 1e-11 * before.abs(), "{seed} {kind:?} {before} {after}");
                 }
                 let first = em.history[0].log_likelihood;
-                assert!(k == 1 || em.log_likelihood().unwrap() > first);
+                assert!(k == 1 || singular || em.log_likelihood().unwrap() > first);
             }
         }
     }
@@ -403,8 +403,8 @@ fn an_interrupted_loop_goes_on_from_its_last_step() {
     let once = fitted(start.clone(), options.clone(), &rows);
     let mut em = Em::new(start, options, false);
     let cancelled = AtomicBool::new(false);
-    // Five leaves a pass: within the fourth.
-    let stopping = Stopping(&rows, &cancelled, 18.into());
+    // Twenty blocks a pass: within the fourth.
+    let stopping = Stopping(&rows, &cancelled, 70.into());
     let pass = Pass { cancelled: &cancelled, ..Pass::SEQUENTIAL };
     assert_eq!(em.run(&stopping, pass, None), Err(Error::Interrupted));
     assert_eq!(em.history().len(), 3);

@@ -21,7 +21,7 @@ use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
-use super::pass::{leaf_rows, Pass};
+use super::pass::{block_rows, Pass};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
@@ -205,7 +205,7 @@ impl Search<'_> {
     /// Calls `visit(start, block)` with the responsibilities of all rows of the sample, block by block.
     fn for_each_block(&self, density: &Density, mut visit: impl FnMut(usize, &Block)) {
         let mut block = Block::default();
-        let size = leaf_rows(density.d(), density.k());
+        let size = block_rows(density.d(), density.k());
         for start in (0..self.sample.n_rows()).step_by(size) {
             block.load(self.sample, start, size.min(self.sample.n_rows() - start), density.k());
             density.responsibilities(&mut block);

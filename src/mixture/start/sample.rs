@@ -1,6 +1,6 @@
 //! The start sample: the rows of smallest hash of seed and row number.
 
-use super::super::pass::leaf_rows;
+use super::super::pass::block_rows;
 use super::super::rows::{Block, Rows, Sample};
 
 /// Rows of the start sample: enough for every component to be seen and its covariance to have full rank.
@@ -138,7 +138,7 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
 
 fn for_each_block(rows: &dyn Rows, mut visit: impl FnMut(usize, &Block)) {
     let mut block = Block::default();
-    let size = leaf_rows(rows.d(), 1);
+    let size = block_rows(rows.d(), 1);
     for start in (0..rows.n_rows()).step_by(size) {
         block.load(rows, start, size.min(rows.n_rows() - start), 0);
         visit(start, &block);

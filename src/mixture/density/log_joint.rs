@@ -1,0 +1,233 @@
+//! `ln π_c − ½ d ln 2π + ln det A_c − ½ ‖A_c (x − μ_c)‖²` for the rows of a block. Lanes are rows.
+
+#![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
+
+use pulp::{Simd, WithSimd};
+
+use super::{Density, Form, GROUP};
+use crate::mixture::linalg::triangle;
+use crate::mixture::rows::{Block, LOWEST};
+
+/// Leaves the log joint densities in the components of a block, none below [`LOWEST`] but `−∞` where a component
+/// weighs nothing.
+pub struct LogJoint<'a> {
+    pub density: &'a Density,
+    pub block: &'a mut Block,
+}
+
+/// Features up to which a triangle is packed and its kernel compiled for their number.
+pub const SMALL: usize = 6;
+/// Rows of a factor in a panel, which are multiplied together.
+const PANEL: usize = 4;
+
+impl WithSimd for LogJoint<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { density, block } = self;
+        match (density.factors.form, density.d) {
+            (Form::Diagonal, _) => components::<S, Diagonal>(simd, density, block),
+            (Form::Triangular, 1) => components::<S, Small<1>>(simd, density, block),
+            (Form::Triangular, 2) => components::<S, Small<2>>(simd, density, block),
+            (Form::Triangular, 3) => components::<S, Small<3>>(simd, density, block),
+            (Form::Triangular, 4) => components::<S, Small<4>>(simd, density, block),
+            (Form::Triangular, 5) => components::<S, Small<5>>(simd, density, block),
+            (Form::Triangular, 6) => components::<S, Small<6>>(simd, density, block),
+            (Form::Triangular, 7) => components::<S, Small<7>>(simd, density, block),
+            (Form::Triangular, 8) => components::<S, Small<8>>(simd, density, block),
+            (Form::Panels, _) if S::REGISTER_COUNT >= 32 => components::<S, Panels<4>>(simd, density, block),
+            (Form::Panels, _) => components::<S, Panels<2>>(simd, density, block),
+            (Form::Triangular, _) => {}
+        }
+    }
+}
+
+/// How `‖A (x − μ)‖²` is computed for the rows of a lane.
+trait Norm {
+    /// Scratch numbers needed for `d` features and vectors of `lanes`.
+    fn scratch(d: usize, lanes: usize) -> usize;
+
+    /// `features` are `d` lanes of as many vectors as `out`.
+    fn norm<S: Simd>(
+        simd: S,
+        features: &[S::f64s],
+        mean: &[f64],
+        factor: &[f64],
+        scratch: &mut [S::f64s],
+        out: &mut [S::f64s],
+    );
+}
+
+#[inline(always)]
+fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block) {
+    let d = density.d;
+    let stride = block.stride().max(1);
+    block.scratch.resize(N::scratch(d, S::F64_LANES));
+    let (features, _) = S::as_simd_f64s(&block.features);
+    let (scratch, _) = S::as_mut_simd_f64s(&mut block.scratch);
+    let (half, lowest) = (simd.splat_f64s(-0.5), simd.splat_f64s(LOWEST));
+    for (c, joint) in block.responsibilities.chunks_exact_mut(stride).enumerate() {
+        let constant = density.log_constant[c];
+        if constant == f64::NEG_INFINITY {
+            joint.fill(constant);
+            continue;
+        }
+        let (joint, _) = S::as_mut_simd_f64s(joint);
+        N::norm::<S>(simd, features, &density.means[c * d..][..d], density.factors.of(c), scratch, joint);
+        let constant = simd.splat_f64s(constant);
+        for joint in joint {
+            *joint = simd.max_f64s(simd.mul_add_e_f64s(half, *joint, constant), lowest);
+        }
+    }
+}
+
+/// A packed triangle for `D` features, all of it in registers if they suffice.
+struct Small<const D: usize>;
+
+impl<const D: usize> Norm for Small<D> {
+    fn scratch(_: usize, _: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn norm<S: Simd>(
+        simd: S,
+        features: &[S::f64s],
+        mean: &[f64],
+        factor: &[f64],
+        _: &mut [S::f64s],
+        out: &mut [S::f64s],
+    ) {
+        let vectors = out.len();
+        let x: [&[S::f64s]; D] = std::array::from_fn(|j| &features[j * vectors..][..vectors]);
+        let mut m = [simd.splat_f64s(0.0); D];
+        let mut a = [[simd.splat_f64s(0.0); D]; D];
+        for i in 0..D {
+            m[i] = simd.splat_f64s(mean[i]);
+            for j in 0..=i {
+                a[i][j] = simd.splat_f64s(factor[triangle(i) + j]);
+            }
+        }
+        for (v, out) in out.iter_mut().enumerate() {
+            let mut difference = m;
+            let mut norm = simd.splat_f64s(0.0);
+            for i in 0..D {
+                difference[i] = simd.sub_f64s(x[i][v], m[i]);
+                let mut z = simd.mul_f64s(a[i][0], difference[0]);
+                for j in 1..=i {
+                    z = simd.mul_add_e_f64s(a[i][j], difference[j], z);
+                }
+                norm = if i == 0 { simd.mul_f64s(z, z) } else { simd.mul_add_e_f64s(z, z, norm) };
+            }
+            *out = norm;
+        }
+    }
+}
+
+/// Reciprocal deviations.
+struct Diagonal;
+
+impl Norm for Diagonal {
+    fn scratch(_: usize, _: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn norm<S: Simd>(
+        simd: S,
+        features: &[S::f64s],
+        mean: &[f64],
+        factor: &[f64],
+        _: &mut [S::f64s],
+        out: &mut [S::f64s],
+    ) {
+        let vectors = out.len();
+        for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
+            let mut norm = [simd.splat_f64s(0.0); GROUP];
+            for ((lane, mean), a) in features.chunks_exact(vectors).zip(mean).zip(factor) {
+                let (mean, a) = (simd.splat_f64s(*mean), simd.splat_f64s(*a));
+                let x = &lane[g * GROUP..][..GROUP];
+                for v in 0..GROUP {
+                    let z = simd.mul_f64s(a, simd.sub_f64s(x[v], mean));
+                    norm[v] = simd.mul_add_e_f64s(z, z, norm[v]);
+                }
+            }
+            out.copy_from_slice(&norm);
+        }
+    }
+}
+
+/// Panels of [`PANEL`] rows of the triangle, for `V` vectors of rows at a time.
+struct Panels<const V: usize>;
+
+impl<const V: usize> Norm for Panels<V> {
+    fn scratch(d: usize, lanes: usize) -> usize {
+        d.next_multiple_of(PANEL) * V * lanes
+    }
+
+    #[inline(always)]
+    fn norm<S: Simd>(
+        simd: S,
+        features: &[S::f64s],
+        mean: &[f64],
+        factor: &[f64],
+        scratch: &mut [S::f64s],
+        out: &mut [S::f64s],
+    ) {
+        let vectors = out.len();
+        let zero = simd.splat_f64s(0.0);
+        let (differences, _) = scratch.as_chunks_mut::<V>();
+        for (g, out) in out.chunks_exact_mut(V).enumerate() {
+            for ((lane, mean), difference) in features.chunks_exact(vectors).zip(mean).zip(&mut *differences)
+            {
+                let (x, mean) = (&lane[g * V..][..V], simd.splat_f64s(*mean));
+                for v in 0..V {
+                    difference[v] = simd.sub_f64s(x[v], mean);
+                }
+            }
+            differences[mean.len()..].fill([zero; V]);
+            let (mut norm, mut entries) = ([zero; V], factor.as_chunks::<PANEL>().0);
+            for panel in 1..=differences.len() / PANEL {
+                let (own, rest) = entries.split_at(panel * PANEL);
+                entries = rest;
+                let mut z = [[zero; V]; PANEL];
+                for (a, x) in own.iter().zip(&*differences) {
+                    for i in 0..PANEL {
+                        let a = simd.splat_f64s(a[i]);
+                        for v in 0..V {
+                            z[i][v] = simd.mul_add_e_f64s(a, x[v], z[i][v]);
+                        }
+                    }
+                }
+                for z in z {
+                    for v in 0..V {
+                        norm[v] = simd.mul_add_e_f64s(z[v], z[v], norm[v]);
+                    }
+                }
+            }
+            out.copy_from_slice(&norm);
+        }
+    }
+}
+
+/// A packed lower triangle in panels: for each panel of rows and each column up to its last row, one entry of each row,
+/// zero above the diagonal and below the last row.
+pub fn panels(packed: &[f64], d: usize) -> Vec<f64> {
+    let mut panels = Vec::new();
+    for first in (0..d).step_by(PANEL) {
+        for j in 0..first + PANEL {
+            let entry = |i| if i < d && j <= i { packed[triangle(i) + j] } else { 0.0 };
+            panels.extend((first..first + PANEL).map(entry));
+        }
+    }
+    panels
+}
+
+/// Row `i` of a lower triangle in panels, up to its diagonal.
+pub fn panel_row(panels: &[f64], i: usize) -> impl Iterator<Item = &f64> {
+    let panel = i / PANEL;
+    // Panel p has PANEL columns more than panel p − 1.
+    let start = PANEL * PANEL * panel * (panel + 1) / 2;
+    panels[start..].iter().skip(i % PANEL).step_by(PANEL).take(i + 1)
+}

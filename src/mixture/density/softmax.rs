@@ -1,0 +1,122 @@
+//! From log joint densities to responsibilities: for the rows of a block, with `t_c = joint_c − max`,
+//!
+//! ```text
+//! s = Σ_c exp t_c,   ln p = max + ln s,   r_c = exp t_c / s,   −Σ_c r_c ln r_c = ln s − Σ_c exp(t_c) t_c / s
+//! ```
+
+#![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
+
+use pulp::{Simd, WithSimd};
+
+use super::GROUP;
+use crate::mixture::rows::{Block, LOWEST};
+use crate::mixture::simd::{exp, ln, EXP_MIN};
+
+/// Leaves the largest log joint density of each row where its log density will be; gives the smallest of those.
+pub struct Largest<'a> {
+    pub block: &'a mut Block,
+}
+
+impl WithSimd for Largest<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let (largest, _) = S::as_mut_simd_f64s(&mut self.block.log_density);
+        let (joint, _) = S::as_simd_f64s(&self.block.responsibilities);
+        let mut smallest = simd.splat_f64s(0.0);
+        largest.fill(simd.splat_f64s(LOWEST));
+        for lane in joint.chunks_exact(largest.len().max(1)) {
+            for (max, x) in largest.iter_mut().zip(lane) {
+                *max = simd.max_f64s(*max, *x);
+            }
+        }
+        for max in largest {
+            smallest = simd.min_f64s(smallest, *max);
+        }
+        simd.reduce_min_f64s(smallest)
+    }
+}
+
+/// Leaves responsibilities in the place of log joint densities, and log p and entropy of each row, whose largest log
+/// joint density is where its log density will be.
+pub struct Softmax<'a> {
+    pub block: &'a mut Block,
+    /// For each component, what `t_c` must exceed for its responsibility not to be zero.
+    pub negligible: &'a [f64],
+}
+
+impl WithSimd for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { block, negligible } = self;
+        let (log_density, _) = S::as_mut_simd_f64s(&mut block.log_density);
+        let (entropy, _) = S::as_mut_simd_f64s(&mut block.entropy);
+        let (joint, _) = S::as_mut_simd_f64s(&mut block.responsibilities);
+        let vectors = log_density.len();
+        let (zero, one) = (simd.splat_f64s(0.0), simd.splat_f64s(1.0));
+        for first in (0..vectors).step_by(GROUP) {
+            let max = &mut log_density[first..][..GROUP];
+            let (mut sum, mut sum_t) = ([zero; GROUP], [zero; GROUP]);
+            for (lane, negligible) in joint.chunks_exact_mut(vectors).zip(negligible) {
+                let lane = &mut lane[first..][..GROUP];
+                let negligible = simd.splat_f64s(*negligible);
+                for v in 0..GROUP {
+                    let t = simd.sub_f64s(lane[v], max[v]);
+                    let counts = simd.greater_than_f64s(t, negligible);
+                    let t = simd.select_f64s(counts, t, zero);
+                    let e = simd.select_f64s(counts, exp::<S>(simd, t), zero);
+                    sum[v] = simd.add_f64s(sum[v], e);
+                    sum_t[v] = simd.mul_add_e_f64s(e, t, sum_t[v]);
+                    lane[v] = e;
+                }
+            }
+            let mut reciprocal = [zero; GROUP];
+            for v in 0..GROUP {
+                let log_sum = ln::<S>(simd, sum[v]);
+                reciprocal[v] = simd.div_f64s(one, sum[v]);
+                max[v] = simd.add_f64s(max[v], log_sum);
+                entropy[first + v] = simd.negate_mul_add_e_f64s(sum_t[v], reciprocal[v], log_sum);
+            }
+            for lane in joint.chunks_exact_mut(vectors) {
+                let lane = &mut lane[first..][..GROUP];
+                for v in 0..GROUP {
+                    lane[v] = simd.mul_f64s(lane[v], reciprocal[v]);
+                }
+            }
+        }
+    }
+}
+
+/// Leaves log responsibilities, `t_c − ln s`, in the place of log joint densities: the large terms cancel first.
+pub struct LogSoftmax<'a> {
+    pub block: &'a mut Block,
+}
+
+impl WithSimd for LogSoftmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (log_density, _) = S::as_mut_simd_f64s(&mut self.block.log_density);
+        let (joint, _) = S::as_mut_simd_f64s(&mut self.block.responsibilities);
+        let vectors = log_density.len();
+        let (zero, least) = (simd.splat_f64s(0.0), simd.splat_f64s(EXP_MIN));
+        for (v, max) in log_density.iter_mut().enumerate() {
+            let mut sum = zero;
+            for lane in joint.chunks_exact_mut(vectors) {
+                lane[v] = simd.sub_f64s(lane[v], *max);
+                let counts = simd.greater_than_f64s(lane[v], least);
+                let e = simd.select_f64s(counts, exp::<S>(simd, lane[v]), zero);
+                sum = simd.add_f64s(sum, e);
+            }
+            let log_sum = ln::<S>(simd, sum);
+            *max = simd.add_f64s(*max, log_sum);
+            for lane in joint.chunks_exact_mut(vectors) {
+                lane[v] = simd.sub_f64s(lane[v], log_sum);
+            }
+        }
+    }
+}

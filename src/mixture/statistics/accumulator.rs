@@ -1,0 +1,187 @@
+//! Sums over the rows of some blocks: of each component `Σ w r`, `Σ w r z` and `Σ w r z zᵀ` with `z = x − g` about a
+//! guess `g` of its mean, and the figures of the rows. They become statistics once, at the end.
+
+use pulp::{Simd, WithSimd};
+
+use super::by_feature::{self, ByFeature};
+use super::by_row::{self, ByRow};
+use super::{Scatter, Statistics};
+use crate::mixture::linalg::triangle;
+use crate::mixture::rows::Block;
+use crate::mixture::simd::{Lanes, Level};
+
+/// Where sums are kept while rows come in.
+pub struct Accumulator {
+    pub(super) k: usize,
+    pub(super) d: usize,
+    pub(super) form: Scatter,
+    pub(super) about: Vec<f64>,
+    pub(super) level: Level,
+    layout: Layout,
+    /// Lanes of sums over every eighth row, or sums.
+    pub(super) sums: Lanes,
+    pub(super) scratch: Lanes,
+    pub(super) active: Vec<u32>,
+    n_rows: u64,
+    total_weight: f64,
+    log_likelihood: f64,
+    entropy: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Lanes are rows.
+    ByRow,
+    /// Lanes are features.
+    ByFeature,
+}
+
+/// Sums of lanes that fit into a second-level cache, in numbers.
+const CACHED: usize = 65_536;
+/// Features from which lanes of them are worth their transposition.
+const WIDE: usize = 24;
+
+impl Layout {
+    /// By row the arithmetic is least, but each sum is a vector, and a row costs all components alike.
+    fn new(k: usize, d: usize, form: Scatter) -> Self {
+        let sums = k * by_row::entries(d, form) * by_row::LANES;
+        match form {
+            Scatter::Full if d >= WIDE || sums > CACHED && d > by_row::SMALL => Self::ByFeature,
+            _ => Self::ByRow,
+        }
+    }
+}
+
+impl Accumulator {
+    /// Sums over no row.
+    pub fn new(k: usize, d: usize, form: Scatter) -> Self {
+        let layout = Layout::new(k, d, form);
+        Self {
+            k,
+            d,
+            form,
+            about: Vec::new(),
+            level: Level::chosen(),
+            layout,
+            sums: Lanes::default(),
+            scratch: Lanes::default(),
+            active: Vec::new(),
+            n_rows: 0,
+            total_weight: 0.0,
+            log_likelihood: 0.0,
+            entropy: 0.0,
+        }
+    }
+
+    /// Forgets all rows; `about` (`k·d`) are guesses of the means.
+    pub fn begin(&mut self, about: &[f64]) {
+        self.about.clear();
+        self.about.extend_from_slice(about);
+        let len = match self.layout {
+            Layout::ByRow => self.k * by_row::entries(self.d, self.form) * by_row::LANES,
+            Layout::ByFeature => self.k * by_feature::entries(self.d),
+        };
+        self.sums.refill(len, 0.0);
+        (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
+    }
+
+    /// Adds the rows of a block whose components hold responsibilities.
+    pub fn absorb(&mut self, block: &Block) {
+        let level = self.level;
+        level.run(Figures { sums: self, block });
+        match self.layout {
+            Layout::ByRow => level.run(ByRow { sums: self, block }),
+            Layout::ByFeature => level.run(ByFeature { sums: self, block }),
+        }
+    }
+
+    /// The statistics, and whether the guesses were near enough for their scatter to be accurate: else the rows are to
+    /// be absorbed again, about the means found.
+    pub fn finish(&self) -> (Statistics, bool) {
+        let mut statistics = Statistics::new(self.k, self.d, self.form);
+        statistics.n_rows = self.n_rows;
+        statistics.total_weight = self.total_weight;
+        statistics.log_likelihood = self.log_likelihood;
+        statistics.entropy = self.entropy;
+        let (d, width) = (self.d, self.form.len(self.d));
+        let mut shift = vec![0.0; d];
+        let mut accurate = true;
+        for c in 0..self.k {
+            let mean = &mut statistics.mean[c * d..][..d];
+            let scatter = &mut statistics.scatter[c * width..][..width];
+            let weight = match self.layout {
+                Layout::ByRow => by_row::totals(self, c, &mut shift, scatter),
+                Layout::ByFeature => by_feature::totals(self, c, &mut shift, scatter),
+            };
+            if weight == 0.0 {
+                scatter.fill(0.0);
+                continue;
+            }
+            statistics.weight[c] = weight;
+            mean.copy_from_slice(&self.about[c * d..][..d]);
+            for x in &mut shift {
+                *x /= weight;
+            }
+            accurate &= recentre(mean, scatter, &shift, weight, self.form);
+        }
+        (statistics, accurate)
+    }
+}
+
+/// Adds the figures of the rows.
+struct Figures<'a> {
+    sums: &'a mut Accumulator,
+    block: &'a Block,
+}
+
+impl WithSimd for Figures<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { sums, block } = self;
+        let (weight, _) = S::as_simd_f64s(block.weight());
+        let (log_density, _) = S::as_simd_f64s(&block.log_density);
+        let (entropy, _) = S::as_simd_f64s(&block.entropy);
+        let (zero, one) = (simd.splat_f64s(0.0), simd.splat_f64s(1.0));
+        let (mut rows, mut total, mut l, mut h) = (zero, zero, zero, zero);
+        for ((w, log_density), entropy) in weight.iter().zip(log_density).zip(entropy) {
+            let counts = simd.greater_than_f64s(*w, zero);
+            let w = simd.select_f64s(counts, *w, zero);
+            rows = simd.add_f64s(rows, simd.select_f64s(counts, one, zero));
+            total = simd.add_f64s(total, w);
+            l = simd.mul_add_e_f64s(w, *log_density, l);
+            h = simd.mul_add_e_f64s(w, *entropy, h);
+        }
+        sums.n_rows += simd.reduce_sum_f64s(rows) as u64;
+        sums.total_weight += simd.reduce_sum_f64s(total);
+        sums.log_likelihood += simd.reduce_sum_f64s(l);
+        sums.entropy += simd.reduce_sum_f64s(h);
+    }
+}
+
+/// A guess `g` of a mean costs `W (m − g)²/ S` times the rounding error; past this the moments are taken again.
+const CANCELLATION: f64 = 1e3;
+/// Unless the mean has moved by no more than this, relative: no guess is nearer.
+const SETTLED: f64 = 4.0 * f64::EPSILON;
+
+/// `m += δ`, `S −= W δδᵀ`; whether that took away less than [`CANCELLATION`] times what it left, or `m` is settled.
+fn recentre(mean: &mut [f64], scatter: &mut [f64], shift: &[f64], weight: f64, form: Scatter) -> bool {
+    let mut accurate = true;
+    for (i, (m, x)) in mean.iter_mut().zip(shift).enumerate() {
+        *m += x;
+        let diagonal = match form {
+            Scatter::Full => triangle(i) + i,
+            Scatter::Diagonal => i,
+        };
+        if form == Scatter::Full {
+            for (s, y) in scatter[triangle(i)..diagonal].iter_mut().zip(shift) {
+                *s -= weight * x * y;
+            }
+        }
+        let between = weight * x * x;
+        scatter[diagonal] = (scatter[diagonal] - between).max(0.0);
+        accurate &= between <= CANCELLATION * scatter[diagonal] || x.abs() <= SETTLED * m.abs();
+    }
+    accurate
+}

@@ -1,0 +1,350 @@
+//! Sums with rows as lanes: a vector for each, of which lane `l` sums rows `l`, `l + 8`, …
+
+#![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
+
+use pulp::{Simd, WithSimd};
+
+use super::accumulator::Accumulator;
+use super::Scatter;
+use crate::mixture::linalg::triangle;
+use crate::mixture::rows::Block;
+
+/// Numbers kept for a vector: those of the widest instruction set.
+pub const LANES: usize = 8;
+/// Features up to which all sums of a component stay in registers.
+pub const SMALL: usize = 5;
+/// Rows and columns of a tile of the scatter.
+const TILE: usize = 4;
+
+/// Vectors of a component: weight, mean and scatter.
+pub fn entries(d: usize, form: Scatter) -> usize {
+    let scatter = match form {
+        Scatter::Full if d <= SMALL => triangle(d),
+        Scatter::Full => tiles_before(d.div_ceil(TILE)),
+        Scatter::Diagonal => d,
+    };
+    1 + d + scatter
+}
+
+/// Entries of all rows of tiles before row `t`: whole tiles left of the diagonal, a triangle on it.
+const fn tiles_before(t: usize) -> usize {
+    TILE * TILE * t * t.saturating_sub(1) / 2 + triangle(TILE) * t
+}
+
+/// Where entry `[i, j]`, `j ≤ i`, of the scatter is.
+fn position(d: usize, i: usize, j: usize) -> usize {
+    if d <= SMALL {
+        return triangle(i) + j;
+    }
+    let (tile, column, r, c) = (i / TILE, j / TILE, i % TILE, j % TILE);
+    let within = if tile == column { triangle(r) + c } else { TILE * r + c };
+    tiles_before(tile) + TILE * TILE * column + within
+}
+
+/// Adds up the lanes of a component: its weight, `Σ w r z` and scatter.
+pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f64]) -> f64 {
+    let entries = entries(sums.d, sums.form);
+    let vectors = &sums.sums[c * entries * LANES..][..entries * LANES];
+    let total = |entry: usize| pairwise(&vectors[entry * LANES..][..LANES]);
+    for (j, x) in shift.iter_mut().enumerate() {
+        *x = total(1 + j);
+    }
+    let first = 1 + sums.d;
+    match sums.form {
+        Scatter::Full => {
+            for i in 0..sums.d {
+                for j in 0..=i {
+                    scatter[triangle(i) + j] = total(first + position(sums.d, i, j));
+                }
+            }
+        }
+        Scatter::Diagonal => {
+            for (i, s) in scatter.iter_mut().enumerate() {
+                *s = total(first + i);
+            }
+        }
+    }
+    total(0)
+}
+
+fn pairwise(lanes: &[f64]) -> f64 {
+    match lanes {
+        [a, b, c, d, e, f, g, h] => ((a + b) + (c + d)) + ((e + f) + (g + h)),
+        _ => lanes.iter().sum(),
+    }
+}
+
+/// Adds the rows of a block.
+pub struct ByRow<'a> {
+    pub sums: &'a mut Accumulator,
+    pub block: &'a Block,
+}
+
+impl WithSimd for ByRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { sums, block } = self;
+        match (sums.form, sums.d) {
+            (Scatter::Diagonal, _) => each::<S, Diagonal>(simd, sums, block),
+            (Scatter::Full, 1) => each::<S, Small<1>>(simd, sums, block),
+            (Scatter::Full, 2) => each::<S, Small<2>>(simd, sums, block),
+            (Scatter::Full, 3) => each::<S, Small<3>>(simd, sums, block),
+            (Scatter::Full, 4) => each::<S, Small<4>>(simd, sums, block),
+            (Scatter::Full, SMALL) => each::<S, Small<SMALL>>(simd, sums, block),
+            (Scatter::Full, _) if S::REGISTER_COUNT >= 32 => each::<S, Tiles<TILE>>(simd, sums, block),
+            (Scatter::Full, _) => each::<S, Tiles<2>>(simd, sums, block),
+        }
+    }
+}
+
+/// Rows of a block, and of a component the shares `w r` they have in it.
+struct Rows<'a, S: Simd> {
+    features: &'a [S::f64s],
+    share: &'a [S::f64s],
+}
+
+impl<'a, S: Simd> Rows<'a, S> {
+    #[inline(always)]
+    fn feature(&self, j: usize) -> &'a [S::f64s] {
+        &self.features[j * self.share.len()..][..self.share.len()]
+    }
+}
+
+/// How the rows of a block are added to the sums of a component.
+trait Sums {
+    /// Scratch numbers needed for `d` features and rows of `stride`.
+    fn scratch(d: usize, stride: usize) -> usize;
+
+    fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], scratch: &mut [S::f64s], sums: &mut [S::f64s]);
+}
+
+#[inline(always)]
+fn each<S: Simd, T: Sums>(simd: S, sums: &mut Accumulator, block: &Block) {
+    let (d, stride) = (sums.d, block.stride().max(1));
+    let entries = entries(d, sums.form);
+    sums.scratch.resize(T::scratch(d, stride) + stride);
+    let (share, scratch) = sums.scratch.split_at_mut(stride);
+    let (share, _) = S::as_mut_simd_f64s(share);
+    let (scratch, _) = S::as_mut_simd_f64s(scratch);
+    let (weight, _) = S::as_simd_f64s(block.weight());
+    let (features, _) = S::as_simd_f64s(block.features());
+    let zero = simd.splat_f64s(0.0);
+    for (c, lane) in block.responsibilities.chunks_exact(stride).enumerate() {
+        let (r, _) = S::as_simd_f64s(lane);
+        let mut any = zero;
+        for ((share, r), w) in share.iter_mut().zip(r).zip(weight) {
+            *share = simd.select_f64s(simd.greater_than_f64s(*w, zero), simd.mul_f64s(*r, *w), zero);
+            any = simd.max_f64s(any, *share);
+        }
+        if simd.reduce_max_f64s(any) == 0.0 {
+            continue;
+        }
+        let own = &mut sums.sums[c * entries * LANES..][..entries * LANES];
+        // Narrower vectors use the first of their lanes.
+        let (own, _) = S::as_mut_simd_f64s(own);
+        let rows = Rows::<S> { features, share };
+        T::add::<S>(simd, rows, &sums.about[c * d..][..d], scratch, own);
+    }
+}
+
+/// A packed triangle of `D` features, in registers if they suffice.
+struct Small<const D: usize>;
+
+impl<const D: usize> Sums for Small<D> {
+    fn scratch(_: usize, _: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], _: &mut [S::f64s], sums: &mut [S::f64s]) {
+        let zero = simd.splat_f64s(0.0);
+        let step = LANES / S::F64_LANES;
+        let x: [&[S::f64s]; D] = std::array::from_fn(|j| rows.feature(j));
+        let (mut weight, mut mean, mut scatter) = (zero, [zero; D], [[zero; D]; D]);
+        let mut g = [zero; D];
+        for (g, about) in g.iter_mut().zip(about) {
+            *g = simd.splat_f64s(*about);
+        }
+        for (v, share) in rows.share.iter().enumerate() {
+            let mut z = [zero; D];
+            weight = simd.add_f64s(weight, *share);
+            for i in 0..D {
+                z[i] = simd.sub_f64s(x[i][v], g[i]);
+                let product = simd.mul_f64s(*share, z[i]);
+                mean[i] = simd.add_f64s(mean[i], product);
+                for j in 0..=i {
+                    scatter[i][j] = simd.mul_add_e_f64s(product, z[j], scatter[i][j]);
+                }
+            }
+        }
+        sums[0] = simd.add_f64s(sums[0], weight);
+        for i in 0..D {
+            let at = (1 + i) * step;
+            sums[at] = simd.add_f64s(sums[at], mean[i]);
+            for j in 0..=i {
+                let at = (1 + D + triangle(i) + j) * step;
+                sums[at] = simd.add_f64s(sums[at], scatter[i][j]);
+            }
+        }
+    }
+}
+
+/// Variances alone.
+struct Diagonal;
+
+impl Sums for Diagonal {
+    fn scratch(_: usize, _: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], _: &mut [S::f64s], sums: &mut [S::f64s]) {
+        let zero = simd.splat_f64s(0.0);
+        let step = LANES / S::F64_LANES;
+        let d = about.len();
+        sums[0] = simd.add_f64s(sums[0], sum::<S>(simd, rows.share));
+        for (j, about) in about.iter().enumerate() {
+            let about = simd.splat_f64s(*about);
+            let (mut mean, mut scatter) = ([zero; 2], [zero; 2]);
+            let (x, _) = rows.feature(j).as_chunks::<2>();
+            for (share, x) in rows.share.as_chunks::<2>().0.iter().zip(x) {
+                for v in 0..2 {
+                    let z = simd.sub_f64s(x[v], about);
+                    let product = simd.mul_f64s(share[v], z);
+                    mean[v] = simd.add_f64s(mean[v], product);
+                    scatter[v] = simd.mul_add_e_f64s(product, z, scatter[v]);
+                }
+            }
+            for (entry, [a, b]) in [(1 + j, mean), (1 + d + j, scatter)] {
+                sums[entry * step] = simd.add_f64s(sums[entry * step], simd.add_f64s(a, b));
+            }
+        }
+    }
+}
+
+/// A triangle in tiles of `TILE` rows and columns, `C` columns at a time.
+struct Tiles<const C: usize>;
+
+impl<const C: usize> Sums for Tiles<C> {
+    fn scratch(d: usize, stride: usize) -> usize {
+        (1 + TILE + d.next_multiple_of(TILE)) * stride
+    }
+
+    #[inline(always)]
+    fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], scratch: &mut [S::f64s], sums: &mut [S::f64s]) {
+        let step = LANES / S::F64_LANES;
+        let (d, vectors) = (about.len(), rows.share.len());
+        let (zeros, scratch) = scratch.split_at_mut(vectors);
+        let (tiles, _) = scratch.as_chunks_mut::<TILE>();
+        let (products, differences) = tiles.split_at_mut(vectors);
+        zeros.fill(simd.splat_f64s(0.0));
+        sums[0] = simd.add_f64s(sums[0], sum::<S>(simd, rows.share));
+        let (means, scatter) = sums.split_at_mut((1 + d) * step);
+        for t in 0..d.div_ceil(TILE) {
+            let (left, z) = differences.split_at_mut(t * vectors);
+            let mut x: [&[S::f64s]; TILE] = [zeros; TILE];
+            let mut g = [simd.splat_f64s(0.0); TILE];
+            for (r, about) in about[t * TILE..].iter().take(TILE).enumerate() {
+                x[r] = rows.feature(t * TILE + r);
+                g[r] = simd.splat_f64s(*about);
+            }
+            let means = &mut means[(1 + t * TILE) * step..];
+            let (squares, triangle) = scatter[tiles_before(t) * step..].split_at_mut(t * TILE * TILE * step);
+            corner::<S>(simd, Tile { x, g, share: rows.share }, z, products, means, triangle);
+            let squares = squares.chunks_exact_mut(TILE * TILE * step);
+            for (own, columns) in squares.zip(left.chunks_exact(vectors)) {
+                for first in (0..TILE).step_by(C) {
+                    square::<S, C>(simd, products, columns, first, own);
+                }
+            }
+        }
+    }
+}
+
+/// The sum of a lane.
+#[inline(always)]
+fn sum<S: Simd>(simd: S, lane: &[S::f64s]) -> S::f64s {
+    let mut sums = [simd.splat_f64s(0.0); 4];
+    for lane in lane.as_chunks::<4>().0 {
+        for v in 0..4 {
+            sums[v] = simd.add_f64s(sums[v], lane[v]);
+        }
+    }
+    let [a, b, c, d] = sums;
+    simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d))
+}
+
+/// `C` columns of a tile, from `first`: `S_rc += Σ_v a_r b_c`.
+#[inline(always)]
+fn square<S: Simd, const C: usize>(
+    simd: S,
+    products: &[[S::f64s; TILE]],
+    columns: &[[S::f64s; TILE]],
+    first: usize,
+    sums: &mut [S::f64s],
+) {
+    let step = LANES / S::F64_LANES;
+    let mut own = [[simd.splat_f64s(0.0); C]; TILE];
+    for (a, b) in products.iter().zip(columns) {
+        let b = &b[first..][..C];
+        for r in 0..TILE {
+            for c in 0..C {
+                own[r][c] = simd.mul_add_e_f64s(a[r], b[c], own[r][c]);
+            }
+        }
+    }
+    for r in 0..TILE {
+        for c in 0..C {
+            let at = (TILE * r + first + c) * step;
+            sums[at] = simd.add_f64s(sums[at], own[r][c]);
+        }
+    }
+}
+
+/// Features `x` of a tile, guesses `g` of their means, and the shares of the rows.
+struct Tile<'a, S: Simd> {
+    x: [&'a [S::f64s]; TILE],
+    g: [S::f64s; TILE],
+    share: &'a [S::f64s],
+}
+
+/// The triangle of a tile on the diagonal and the means of its features; leaves `z = x − g` and the products of shares
+/// with it.
+#[inline(always)]
+fn corner<S: Simd>(
+    simd: S,
+    Tile { x, g, share }: Tile<S>,
+    z: &mut [[S::f64s; TILE]],
+    products: &mut [[S::f64s; TILE]],
+    means: &mut [S::f64s],
+    sums: &mut [S::f64s],
+) {
+    let step = LANES / S::F64_LANES;
+    let vectors = share.len();
+    let (z, products) = (&mut z[..vectors], &mut products[..vectors]);
+    let x = x.map(|lane| &lane[..vectors]);
+    let zero = simd.splat_f64s(0.0);
+    let (mut mean, mut own) = ([zero; TILE], [[zero; TILE]; TILE]);
+    for v in 0..vectors {
+        for r in 0..TILE {
+            z[v][r] = simd.sub_f64s(x[r][v], g[r]);
+            products[v][r] = simd.mul_f64s(share[v], z[v][r]);
+            mean[r] = simd.add_f64s(mean[r], products[v][r]);
+            for c in 0..=r {
+                own[r][c] = simd.mul_add_e_f64s(products[v][r], z[v][c], own[r][c]);
+            }
+        }
+    }
+    // Means end where features do.
+    for (r, total) in means.iter_mut().step_by(step).zip(mean) {
+        *r = simd.add_f64s(*r, total);
+    }
+    for r in 0..TILE {
+        for c in 0..=r {
+            let at = (triangle(r) + c) * step;
+            sums[at] = simd.add_f64s(sums[at], own[r][c]);
+        }
+    }
+}
