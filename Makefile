@@ -25,7 +25,7 @@ TITLE = @printf '\n== %s ==\n' "$(1)"
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo bench-trust test lint format test-rust test-oldest test-python docs coverage canary build wheel \
+.PHONY: help demo bench-trust bench-stream test lint format test-rust test-oldest test-python docs coverage canary build wheel \
 	clean tools tools-lint
 
 help: ## list the targets
@@ -39,6 +39,10 @@ demo: build ## build, then run examples/demo.py: Old Faithful and 10,000 points 
 bench-trust: build ## the tables of docs/trust.md: fits beside scikit-learn's best of ten (some minutes)
 	$(call TITLE,trust)
 	@$(BIN)/python benches/trust.py $(ARGS)
+
+bench-stream: build ## the table of docs/larger-than-memory.md: fits of 5 to 80 million rows (2.5 GB of disk, some minutes)
+	$(call TITLE,stream)
+	@$(BIN)/python benches/stream.py $(ARGS)
 
 test: tools-lint lint test-rust build docs test-oldest test-python ## everything continuous integration runs
 
