@@ -238,8 +238,8 @@ def test_errors_are_those_of_memory(case: int, tmp_path: Path) -> None:
     ("change", "what"),
     [
         (lambda df: df.head(N - 1), "number of rows was 30000 and is 29999"),
-        (lambda df: df.with_columns(pl.col("b") + 0.001), 'mean of feature "b"'),
-        (lambda df: df.with_columns(pl.col("c") * 1.001), 'feature "c"'),
+        (lambda df: df.with_columns(pl.col("b") + 0.001), 'mean of "b"'),
+        (lambda df: df.with_columns(pl.col("c") * 1.001), 'of "c"'),
         (lambda df: df.with_columns(a=pl.when(AT == 7).then(None).otherwise("a")), "that count"),
     ],
     ids=["fewer", "shifted", "scaled", "nulls"],

@@ -182,14 +182,13 @@ impl Fingerprint {
     ///
     /// # Errors
     /// What differs.
-    pub fn check(&self, rows: u64, statistics: &Statistics) -> Result<()> {
+    pub fn check(&self, features: &[String], rows: u64, statistics: &Statistics) -> Result<()> {
         self.check_rows(rows)?;
         same("the number of rows that count", self.n_rows, statistics.n_rows)?;
         let tolerance = CLOSE * self.total_weight;
         close(|| "their total weight".into(), self.total_weight, statistics.total_weight, tolerance)?;
-        for (j, (mean, variance)) in self.means.iter().zip(&self.variances).enumerate() {
-            let now = pooled(statistics, j);
-            self.check_moments(j, (*mean, *variance), now)?;
+        for (j, name) in features.iter().enumerate().take(self.means.len()) {
+            self.check_moments(name, j, pooled(statistics, j))?;
         }
         Ok(())
     }
@@ -198,27 +197,27 @@ impl Fingerprint {
     ///
     /// # Errors
     /// What differs.
-    pub fn check_survey(&self, other: &Self) -> Result<()> {
+    pub fn check_survey(&self, features: &[String], other: &Self) -> Result<()> {
         same("the number of features", self.means.len(), other.means.len())?;
         same("the number of rows", self.rows, other.rows)?;
         same("the number of rows that count", self.n_rows, other.n_rows)?;
         let tolerance = CLOSE * self.total_weight;
         close(|| "their total weight".into(), self.total_weight, other.total_weight, tolerance)?;
-        for j in 0..self.means.len() {
-            let moments = |f: &Self| (f.means[j], f.variances[j]);
-            self.check_moments(j, moments(self), moments(other))?;
-            close(|| format!("the smallest value of feature {j}"), self.minima[j], other.minima[j], 0.0)?;
-            close(|| format!("the largest value of feature {j}"), self.maxima[j], other.maxima[j], 0.0)?;
+        for (j, name) in features.iter().enumerate().take(self.means.len()) {
+            self.check_moments(name, j, (other.means[j], other.variances[j]))?;
+            close(|| format!("the smallest {name:?}"), self.minima[j], other.minima[j], 0.0)?;
+            close(|| format!("the largest {name:?}"), self.maxima[j], other.maxima[j], 0.0)?;
         }
         Ok(())
     }
 
-    fn check_moments(&self, j: usize, (mean, variance): (f64, f64), now: (f64, f64)) -> Result<()> {
+    fn check_moments(&self, name: &str, j: usize, now: (f64, f64)) -> Result<()> {
+        let (mean, variance) = (self.means[j], self.variances[j]);
         let size = self.maxima[j].abs().max(self.minima[j].abs());
         let tolerance = CLOSE * variance.sqrt() + ROUNDING * size;
-        close(|| format!("the mean of feature {j}"), mean, now.0, tolerance)?;
+        close(|| format!("the mean of {name:?}"), mean, now.0, tolerance)?;
         let tolerance = CLOSE * variance + ROUNDING * size * variance.sqrt() + (ROUNDING * size).powi(2);
-        close(|| format!("the variance of feature {j}"), variance, now.1, tolerance)
+        close(|| format!("the variance of {name:?}"), variance, now.1, tolerance)
     }
 }
 
@@ -257,7 +256,7 @@ mod tests {
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::pass::Pass;
     use crate::mixture::rows::Sample;
-    use crate::mixture::testing::{model, sample, whole_weights};
+    use crate::mixture::testing::{model, names, sample, whole_weights};
 
     static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -330,28 +329,28 @@ mod tests {
                 means.column_mut(1).iter_mut().for_each(|m| *m += shift);
                 let weights = start.weights().clone();
                 let covariances = start.covariances().clone();
-                let names = start.features().to_vec();
+                let features = start.features().to_vec();
                 let model =
-                    super::super::Model::new(names, CovarianceType::Full, weights, means, covariances)
+                    super::super::Model::new(features, CovarianceType::Full, weights, means, covariances)
                         .unwrap();
                 Pass::SEQUENTIAL.e_step(rows, &model.density().unwrap(), Scatter::Full).unwrap()
             };
-            fingerprint.check(100_000, &of(&rows)).unwrap();
+            fingerprint.check(&names(2), 100_000, &of(&rows)).unwrap();
             let mut other = rows.clone();
             other.columns[1][777] += if shift == 0.0 { 0.1 } else { 40.0 };
-            let error = fingerprint.check(100_000, &of(&other)).unwrap_err().to_string();
-            assert!(error.contains("feature 1"), "{error}");
+            let error = fingerprint.check(&names(2), 100_000, &of(&other)).unwrap_err().to_string();
+            assert!(error.contains("of \"x1\" was"), "{error}");
             other.clone_from(&rows);
             other.weight[3] = 1.1;
-            let error = fingerprint.check(100_000, &of(&other)).unwrap_err().to_string();
+            let error = fingerprint.check(&names(2), 100_000, &of(&other)).unwrap_err().to_string();
             assert!(error.contains("total weight"), "{error}");
             let fewer = piece(&rows, 0, 99_999);
-            let error = fingerprint.check(99_999, &of(&fewer)).unwrap_err().to_string();
+            let error = fingerprint.check(&names(2), 99_999, &of(&fewer)).unwrap_err().to_string();
             assert!(error.contains("number of rows was 100000 and is 99999"), "{error}");
             other.clone_from(&rows);
-            assert!(fingerprint.check_survey(&surveyed(&other, 333, true).fingerprint).is_ok());
+            assert!(fingerprint.check_survey(&names(2), &surveyed(&other, 333, true).fingerprint).is_ok());
             other.columns[0][5] = 1e3;
-            assert!(fingerprint.check_survey(&surveyed(&other, 333, true).fingerprint).is_err());
+            assert!(fingerprint.check_survey(&names(2), &surveyed(&other, 333, true).fingerprint).is_err());
         }
     }
 }

@@ -213,7 +213,8 @@ impl Survey {
 
     /// Raises what differs where a later survey is of other rows.
     fn check_same(&self, other: &Self) -> PyResult<()> {
-        self.named(self.surveyed.fingerprint.check_survey(&other.surveyed.fingerprint)).map_err(gmm_error)
+        let (here, there) = (&self.surveyed.fingerprint, &other.surveyed.fingerprint);
+        here.check_survey(&self.layout.features, there).map_err(gmm_error)
     }
 }
 
@@ -241,8 +242,11 @@ impl Survey {
     /// What differs.
     fn check(&self, rows: u64, assigned: bool, statistics: &Statistics) -> mixture::Result<()> {
         let fingerprint = &self.surveyed.fingerprint;
-        let same = if assigned { fingerprint.check_rows(rows) } else { fingerprint.check(rows, statistics) };
-        self.named(same)
+        if assigned {
+            fingerprint.check_rows(rows)
+        } else {
+            fingerprint.check(&self.layout.features, rows, statistics)
+        }
     }
 
     /// Whether labels name no component beyond `k`.
@@ -265,21 +269,5 @@ impl Survey {
     /// The sample for a start of `k` components, and the number of all rows.
     pub fn sample(&self, k: usize) -> Option<(Drawn, u64)> {
         Some((self.surveyed.sample(k)?, self.surveyed.fingerprint.rows))
-    }
-
-    /// Says the name of a feature that differs instead of its number.
-    fn named(&self, checked: mixture::Result<()>) -> mixture::Result<()> {
-        checked.map_err(|error| match error {
-            mixture::Error::Changed { what, before, after } => {
-                let number = what.rsplit_once(' ').and_then(|(_, number)| number.parse::<usize>().ok());
-                let name = number.and_then(|number| self.layout.features.get(number));
-                let what = match (name, what.rsplit_once(' ')) {
-                    (Some(name), Some((words, _))) => format!("{words} {name:?}"),
-                    _ => what,
-                };
-                mixture::Error::Changed { what, before, after }
-            }
-            other => other,
-        })
     }
 }
