@@ -157,6 +157,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         "its version is 2": json.dumps(later),
         "missing field": json.dumps({**json.loads(text), "survey": {}}),
         "seconds": json.dumps({**json.loads(text), "seconds": []}),
+        "not those of its features": text.replace('"minima": [', '"minima": [0.5, '),
     }
     for words, written in damaged.items():
         path.write_text(written)

@@ -203,6 +203,10 @@ impl Survey {
     fn from_state(text: &str) -> PyResult<Self> {
         let Kept { k, features, labelled, fingerprint } =
             serde_json::from_str(text).map_err(|e| gmm_error(Error::Option(e.to_string())))?;
+        let lanes = [&fingerprint.means, &fingerprint.variances, &fingerprint.minima, &fingerprint.maxima];
+        if lanes.iter().any(|lane| lane.len() != features.len()) {
+            return Err(gmm_error(Error::Option("its figures are not those of its features".into())));
+        }
         Ok(Self {
             k,
             layout: Layout::of(features),
