@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _SHORTEST = 1e-9
 # Changes that tell how fast they shrink.
 _RECENT = 5
+# The limit is estimated from two steps, twice.
+_FEWEST_TO_CONVERGE = 3
 
 Evaluation: TypeAlias = tuple[int, float, float, float]
 
@@ -220,11 +222,10 @@ def drive(
         else:
             fit.run(None)
     except KeyboardInterrupt as interrupt:
-        raise FitInterrupted(_evaluated(fit, floor)) from interrupt
-    model = _evaluated(fit, floor)
-    if model is None:
-        raise GmmError("the fit ended before a model was evaluated")
-    if fit is not None and not stopped and unconverged(model, options):
+        best = None if fit is None else _last_model(fit, floor, fit.n_passes)
+        raise FitInterrupted(best) from interrupt
+    model = evaluated(fit, options, fit.n_passes)
+    if not stopped and unconverged(model, options):
         warnings.warn(_shortfall(fit, options), ConvergenceWarning, stacklevel=3)
     return model
 
@@ -243,6 +244,13 @@ def _shortfall(fitter: Driven, options: FitOptions) -> str:
             f"log-likelihood fell by more than rounding explains: a covariance is nearly singular; "
             f"raise covariance_floor={options['covariance_floor']:g}, or fit fewer components"
         )
+    if max_iter < _FEWEST_TO_CONVERGE:
+        return (
+            f"the fit ended at max_iter={max_iter}, too early to tell whether it has converged: "
+            f"its last change of the mean log-likelihood is {fitter.change:.2g}, and what is left "
+            f"is estimated from {_FEWEST_TO_CONVERGE} iterations or more; raise max_iter, or set "
+            f"tol=0 for so many iterations without a test of convergence"
+        )
     return (
         f"the fit ended at max_iter={max_iter} before it converged: its last change of the mean "
         f"log-likelihood is {fitter.change:.2g}, and more than tol={tol:g} is estimated to be "
@@ -251,11 +259,29 @@ def _shortfall(fitter: Driven, options: FitOptions) -> str:
     )
 
 
-def _evaluated(fit: Driven | None, floor: float) -> GaussianMixture | None:
-    model = None if fit is None else fit.model()
-    if fit is None or model is None:
-        return None
-    return wrap(model, history_frame(fit.history()), floor, fit.n_passes)
+class Evaluated(Protocol):
+    """A loop that has evaluated models."""
+
+    def model(self) -> Model | None:
+        """Give the last model evaluated."""
+        ...
+
+    def history(self) -> list[Evaluation]:
+        """Give iteration, log-likelihood, change and seconds of each evaluation."""
+        ...
+
+
+def evaluated(fit: Evaluated, options: FitOptions, passes: int | None = None) -> GaussianMixture:
+    """Give the model that a fit ended with, and its course."""
+    model = _last_model(fit, options["covariance_floor"], passes)
+    if model is None:
+        raise GmmError("the fit ended before a model was evaluated")
+    return model
+
+
+def _last_model(fit: Evaluated, floor: float, passes: int | None) -> GaussianMixture | None:
+    model = fit.model()
+    return None if model is None else wrap(model, history_frame(fit.history()), floor, passes)
 
 
 def _iterate(

@@ -17,6 +17,7 @@ from polars_gmm._fit import OnIteration, drive
 from polars_gmm._options import (
     Acceleration,
     CovarianceType,
+    FitOptions,
     Init,
     Nulls,
     StartMethod,
@@ -158,8 +159,9 @@ class _FrameNamespace:
 
         A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
         candidates (8 for k <= 2, 4 for k > 32) run on it side by side, the worse half leaving
-        after each leg; then components are split and merged as long as the likelihood rises, and
-        one that collapsed on fewer than d + 1 distinct rows is seeded once more. Where `n_init` is
+        after each leg; then components of up to four that differ are split and merged as long as
+        the likelihood rises. Of the ends, the one with the fewest components that collapsed on
+        fewer than d + 1 distinct rows is taken, and these are seeded once more. Where `n_init` is
         given, each candidate runs until it stops, 1000 iterations at most; a single one goes on as
         drawn. With at least 4 times as many rows as the sample has, the chosen one gets up to 100
         iterations more on the sample.
@@ -195,15 +197,8 @@ class _FrameNamespace:
         path = checkpoint_path(checkpoint)
         if resumes and path is None:
             raise GmmError("resume=True needs the checkpoint to go on from: give checkpoint=...")
-        weight = optional_column("weights", weights)
-        label = optional_column("labels", labels)
-        given = {"weights": weight, "labels": label, "init": start}
-        besides = {option: column for option, column in given.items() if column is not None}
-        rows = select_rows(self._frame.lazy(), features, besides=besides)
-        packed, extras = pack(rows, weight=weight, label=label, start=start)
-        self._check_schema(packed, {"extras": extras, "options": options})
-        table = Table(self._frame, rows, packed, extras)
-        kept = None if path is None else Checkpoint(path, options, extras=extras)
+        table = self._table(features, options, weights=weights, labels=labels, start=start)
+        kept = None if path is None else Checkpoint(path, options, extras=table.extras)
         return drive(
             lambda: table.begin(options, engine=read_by, checkpoint=kept if resumes else None),
             options=options,
@@ -226,7 +221,9 @@ class _FrameNamespace:
         covariance_floor: float = 1e-6,
         nulls: Nulls = "raise",
         seed: int = 0,
+        acceleration: Acceleration | None = "quasi-newton",
         prior: NormalInverseWishart | None = None,
+        labels: str | pl.Expr | None = None,
         progress: bool = False,
         engine: Engine = "auto",
     ) -> pl.DataFrame:
@@ -262,8 +259,13 @@ class _FrameNamespace:
             "raise", or "drop" rows with a null feature.
         seed
             Same seed, same table.
+        acceleration
+            As in ``fit``.
         prior
             As in ``fit``.
+        labels
+            As in ``fit``, 0 to the largest k less 1. A candidate of too few components for them
+            cannot be fitted.
         progress
             Show a bar over the candidates, or a line for each on stderr where tqdm is not
             installed.
@@ -336,6 +338,7 @@ class _FrameNamespace:
                 covariance_floor=covariance_floor,
                 nulls=nulls,
                 seed=seed,
+                acceleration=acceleration,
                 prior=prior,
             )[0]
             for count in counts
@@ -343,12 +346,8 @@ class _FrameNamespace:
         ]
         order = checked_criterion(criterion)
         shows_progress, read_by = boolean("progress", progress), checked_engine(engine)
-        weight = optional_column("weights", weights)
-        besides = {} if weight is None else {"weights": weight}
-        rows = select_rows(self._frame.lazy(), features, besides=besides)
-        packed, extras = pack(rows, weight=weight)
-        self._check_schema(packed, {"extras": extras, "options": candidates[0]})
-        table = Table(self._frame, rows, packed, extras)
+        most = max(candidates, key=lambda options: options["k"])
+        table = self._table(features, most, weights=weights, labels=labels)
         with reading_interrupted():
             column = table.column(read_by)
         if column is None:
@@ -360,11 +359,29 @@ class _FrameNamespace:
             )
         return search_in_memory(
             lambda: column,
-            extras=extras,
+            extras=table.extras,
             candidates=candidates,
             criterion=order,
             progress=shows_progress,
         )
+
+    def _table(
+        self,
+        features: tuple[FeatureSpec, ...],
+        options: FitOptions,
+        *,
+        weights: str | pl.Expr | None,
+        labels: str | pl.Expr | None,
+        start: pl.Expr | None = None,
+    ) -> Table:
+        """Pack rows and the columns beside them, and check what the schema tells of them."""
+        weight, label = optional_column("weights", weights), optional_column("labels", labels)
+        given = {"weights": weight, "labels": label, "init": start}
+        besides = {option: column for option, column in given.items() if column is not None}
+        rows = select_rows(self._frame.lazy(), features, besides=besides)
+        packed, extras = pack(rows, weight=weight, label=label, start=start)
+        self._check_schema(packed, {"extras": extras, "options": options})
+        return Table(self._frame, rows, packed, extras)
 
     def _check_schema(self, packed: pl.Expr, kwargs: dict[str, object]) -> None:
         """Raise what the schema tells before any row is read."""

@@ -13,9 +13,9 @@ import polars as pl
 
 from polars_gmm._checks import integer, shown, text
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
-from polars_gmm._fit import unconverged
-from polars_gmm._lib import Fitter, check_rows
-from polars_gmm._model import GaussianMixture, null_model, wrap
+from polars_gmm._fit import evaluated, unconverged
+from polars_gmm._lib import SharedRows
+from polars_gmm._model import GaussianMixture, null_model
 from polars_gmm._progress import progress_bar
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def numbers_of_components(k: object) -> list[int]:
 
 def covariance_types(covariance_type: object) -> list[Any]:
     """Check the covariance structures to try, as strings; each counts once."""
-    listed = isinstance(covariance_type, Iterable) and not isinstance(covariance_type, str)
-    given: list[object] = list(covariance_type) if listed else [covariance_type]  # type: ignore[call-overload]
+    given: list[object] = [covariance_type]
+    if isinstance(covariance_type, Iterable) and not isinstance(covariance_type, str | bytes):
+        given = list(covariance_type)
     if not given:
         raise GmmError(
             "covariance_type must be the name of a covariance structure or a list of them, of "
@@ -137,11 +138,10 @@ def search_in_memory(
     done: list[Candidate] = []
     bar = progress_bar(len(candidates), desc="search", unit="candidate") if progress else None
     try:
-        rows = read()
         most = max(candidates, key=lambda options: options["k"])
-        check_rows(rows, pickle.dumps({"extras": extras, "options": most}))
+        rows = SharedRows(read(), pickle.dumps({"extras": extras, "options": most}))
         for options in candidates:
-            done.append(_fitted(rows, extras, options))
+            done.append(_fitted(rows, options))
             if progress:
                 show(bar, done[-1], criterion)
     except KeyboardInterrupt as interrupt:
@@ -155,17 +155,14 @@ def search_in_memory(
     return table(done, criterion)
 
 
-def _fitted(rows: pl.Series, extras: list[str], options: FitOptions) -> Candidate:
+def _fitted(rows: SharedRows, options: FitOptions) -> Candidate:
     """Fit one candidate to rows that are fit for it, so that what fails is the candidate."""
     try:
-        fitter = Fitter(rows, pickle.dumps({"extras": extras, "options": options}))
+        fitter = rows.fitter(pickle.dumps(options))
         fitter.run(None)
-        model = fitter.model()
+        return Candidate(options, evaluated(fitter, options))
     except GmmError as error:
         return Candidate(options, None, str(error))
-    if model is None:
-        return Candidate(options, None, "the fit ended before a model was evaluated")
-    return Candidate(options, wrap(model, None, options["covariance_floor"]))
 
 
 def best(done: list[Candidate], criterion: str) -> GaussianMixture | None:

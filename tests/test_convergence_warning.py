@@ -60,6 +60,22 @@ def test_no_warning(options: Any) -> None:
         cut().gmm.fit(**CUT, **options)
 
 
+@pytest.mark.parametrize("max_iter", [1, 2])
+def test_too_few_iterations_to_tell_are_said_to_be(max_iter: int) -> None:
+    with pytest.warns(pg.ConvergenceWarning, match=f"max_iter={max_iter}, too early to tell"):
+        assert not cut().gmm.fit(**CUT, max_iter=max_iter).converged
+
+
+def test_one_iteration_from_the_end_of_another_fit_cannot_tell() -> None:
+    start = faithful().gmm.fit(k=2)
+    with pytest.warns(pg.ConvergenceWarning, match="too early to tell.*tol=0"):
+        assert not faithful().gmm.fit(k=2, init=start, max_iter=1).converged
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert faithful().gmm.fit(k=2, init=start, max_iter=3).converged
+        faithful().gmm.fit(k=2, init=start, max_iter=1, tol=0)
+
+
 def test_watching_does_not_silence_it() -> None:
     with pytest.warns(pg.ConvergenceWarning, match="max_iter=3"):
         cut().gmm.fit(**CUT, max_iter=3, on_iteration=lambda _: None)

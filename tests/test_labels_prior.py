@@ -107,6 +107,7 @@ def test_a_prior_follows_the_units() -> None:
         (pg.NormalInverseWishart(dof=0.5), ["prior.dof", "d - 1"]),
         (pg.NormalInverseWishart(mean=[1.0, 2.0, 3.0]), ["prior.mean", "2 features"]),
         (pg.NormalInverseWishart(scale=[[1.0, 2.0], [2.0, 1.0]]), ["prior.scale", "definite"]),
+        (pg.NormalInverseWishart(scale=[[1.0, 0.5], [0.2, 1.0]]), ["prior.scale", "symmetric"]),
         (pg.NormalInverseWishart(scale=[1.0, 2.0]), ["prior.scale", r"\(d, d\)"]),
     ],
 )

@@ -46,6 +46,30 @@ def test_every_candidate_is_what_fit_gives(lazy: bool) -> None:
         assert row["at_floor"] == model.diagnostics["at_floor"].sum()
 
 
+def test_candidates_share_their_rows_and_nothing_else() -> None:
+    """Of more rows than a start samples; the sample grows with k from k=9 on."""
+    df = pg.make_blobs(6000, centers=4, std=1.5, seed=3).drop("label")
+    table = df.gmm.search(k=[2, 10, 3], tol=1e-3, acceleration=None, seed=5)
+    for row in table.iter_rows(named=True):
+        model = df.gmm.fit(k=row["k"], tol=1e-3, acceleration=None, seed=5)
+        assert pg.GaussianMixture.from_struct(row["model"]) == model
+
+
+def test_known_components() -> None:
+    known = faithful().with_columns(z=pl.when(pl.col("waiting") > 85).then(1))
+    table = known.gmm.search("eruptions", "waiting", k=[3, 2], labels="z")
+    assert sorted(table["k"]) == [2, 3]
+    for row in table.iter_rows(named=True):
+        model = known.gmm.fit("eruptions", "waiting", k=row["k"], labels="z")
+        assert pg.GaussianMixture.from_struct(row["model"]) == model
+    assert known.gmm.search(k=[2, 3], labels="z").equals(table)
+    with pytest.warns(pg.ConvergenceWarning, match='cannot be fitted.*k=1 full.*labels "z"'):
+        table = known.gmm.search("eruptions", "waiting", k=[1, 2], labels="z")
+    assert table["model"].is_null().to_list() == [False, True]
+    with says(pg.GmmError, "z", "7"):
+        known.gmm.search("eruptions", "waiting", k=[1, 2], labels=pl.lit(7).alias("z"))
+
+
 @pytest.mark.parametrize("criterion", ["bic", "aic", "icl"])
 def test_best_first(criterion: Any) -> None:
     table = faithful().gmm.search(k=range(1, 6), criterion=criterion)
@@ -69,7 +93,7 @@ def test_no_worse_than_mclust(data: Any) -> None:
     mclust = pl.read_csv(DATA / f"{data.__name__}_mclust_bic.csv").unpivot(
         index="k", variable_name="covariance_type", value_name="mclust"
     )
-    ours = data().gmm.search(k=range(1, 10), covariance_type=STRUCTURES, n_init=20)
+    ours = data().gmm.search(k=range(1, 10), covariance_type=STRUCTURES)
     table = ours.with_columns(pl.col("k").cast(pl.Int64)).join(
         mclust.drop_nulls(), on=["k", "covariance_type"]
     )
@@ -134,10 +158,10 @@ def test_an_interruption_has_the_best_so_far(monkeypatch: pytest.MonkeyPatch) ->
 
     fitted = _search._fitted
 
-    def interrupted(rows: pl.Series, extras: list[str], options: Any) -> Any:
+    def interrupted(rows: Any, options: Any) -> Any:
         if options["k"] == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return fitted(rows, extras, options)
+        return fitted(rows, options)
 
     monkeypatch.setattr(_search, "_fitted", interrupted)
     with pytest.raises(pg.FitInterrupted) as caught:

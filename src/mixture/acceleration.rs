@@ -51,8 +51,17 @@ pub struct Acceleration {
     extrapolating: bool,
     /// Estimates of what is left to rise, at the last two points.
     left: [Option<f64>; 2],
+    /// What lies ahead of the point, once it has been computed.
     #[serde(skip)]
-    pairs: Option<Vec<Pair>>,
+    ahead: Option<Ahead>,
+}
+
+/// The smallest curvature known, the step, and the rise of the mean objective it promises.
+#[derive(Clone, Debug)]
+struct Ahead {
+    slowest: f64,
+    step: Vec<f64>,
+    rise: f64,
 }
 
 /// Length and predicted rise of an extrapolated step, and whether the radius cut it.
@@ -89,7 +98,7 @@ impl Acceleration {
         }
         self.before = (!self.point.is_empty()).then(|| norm(&self.residual));
         (self.point, self.residual) = (point, residual);
-        self.pairs = None;
+        self.ahead = None;
     }
 
     /// Point and residual: about the old reference, or about a new one, with nothing remembered, where that is far.
@@ -123,7 +132,7 @@ impl Acceleration {
             return None;
         }
         self.extrapolating = true;
-        let (step, rise) = self.step();
+        let Ahead { step, rise, .. } = self.ahead.take().unwrap_or_else(|| self.look_ahead());
         let radius = self.radius.get_or_insert(RADIUS);
         if *radius < plain {
             *radius *= 2.0;
@@ -144,7 +153,7 @@ impl Acceleration {
         self.steps.clear();
         self.changes.clear();
         self.extrapolating = false;
-        self.pairs = None;
+        self.ahead = None;
     }
 
     /// The proposed model raised the mean objective by this.
@@ -169,35 +178,28 @@ impl Acceleration {
         if self.steps.len() < 2 || 0.5 * square >= tol {
             return None;
         }
-        let slowest = self.pairs().iter().map(|p| p.curvature).fold(1.0, f64::min);
-        let (step, _) = self.step();
-        let newton = dot(&self.residual, &step);
-        (slowest > 0.0).then(|| 0.5 * newton.max(square / slowest))
+        let ahead = self.look_ahead();
+        let ahead = self.ahead.insert(ahead);
+        let newton = dot(&self.residual, &ahead.step);
+        (ahead.slowest > 0.0).then(|| 0.5 * newton.max(square / ahead.slowest))
     }
 
-    /// The step, and the rise of the mean objective it promises.
-    fn step(&mut self) -> (Vec<f64>, f64) {
+    fn look_ahead(&self) -> Ahead {
         let (mut step, mut rest) = (self.residual.clone(), self.residual.clone());
-        let mut rise = 0.0;
-        for Pair { curvature, vector, image } in self.pairs() {
-            let least = if *curvature > 0.0 { LEAST } else { LEAST_NEGATIVE };
-            let along = dot(vector, &rest);
+        let (mut slowest, mut rise) = (1.0_f64, 0.0);
+        for Pair { curvature, vector, image } in ritz(&self.steps, &self.changes) {
+            slowest = slowest.min(curvature);
+            let least = if curvature > 0.0 { LEAST } else { LEAST_NEGATIVE };
+            let along = dot(&vector, &rest);
             let c = along / curvature.abs().max(least);
             rise += c * along - 0.5 * curvature * c * c;
-            for (((s, r), v), h) in step.iter_mut().zip(&mut rest).zip(vector).zip(image) {
+            for (((s, r), v), h) in step.iter_mut().zip(&mut rest).zip(&vector).zip(&image) {
                 *s += c * (v - curvature.signum() * h);
                 *r -= along * v;
             }
         }
         rise += 0.5 * dot(&rest, &rest);
-        (step, rise)
-    }
-
-    fn pairs(&mut self) -> &[Pair] {
-        if self.pairs.is_none() {
-            self.pairs = Some(ritz(&self.steps, &self.changes));
-        }
-        self.pairs.as_deref().unwrap_or_default()
+        Ahead { slowest, step, rise }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
-use super::pass::{block_rows, fold, Summand, LEAF};
+use super::pass::{block_rows, fold, leaf_rows, Summand};
 use super::rows::{Block, Responsibilities, Rows};
 use super::statistics::{Accumulator, Scatter, Statistics};
 
@@ -20,6 +20,8 @@ pub struct Assembly {
     k: usize,
     d: usize,
     form: Scatter,
+    /// Rows of a leaf.
+    leaf: usize,
     state: Mutex<State>,
 }
 
@@ -55,7 +57,7 @@ struct Joined<'a> {
 impl Assembly {
     /// Of no row yet.
     pub fn new(k: usize, d: usize, form: Scatter) -> Self {
-        Self { k, d, form, state: Mutex::default() }
+        Self { k, d, form, leaf: leaf_rows(d, k), state: Mutex::default() }
     }
 
     /// Adds rows, of which the first has the number `first`; from any thread.
@@ -66,10 +68,10 @@ impl Assembly {
         &self,
         rows: &dyn Rows,
         first: u64,
-        summand: Summand,
+        summand: &Summand,
         cancelled: &AtomicBool,
     ) -> Result<()> {
-        let (size, n_rows) = (LEAF as u64, rows.n_rows() as u64);
+        let (size, n_rows) = (self.leaf as u64, rows.n_rows() as u64);
         let mut room = (Block::default(), Accumulator::new(self.k, self.d, self.form));
         let mut sums: Vec<(Node, Statistics)> = Vec::new();
         let mut at = 0;
@@ -83,7 +85,7 @@ impl Assembly {
             } else {
                 let part = Part::read(rows, (start, end), within as usize, summand, &mut room.0);
                 if let Some(parts) = self.keep(number, part) {
-                    let sum = self.join(&parts, LEAF, summand, cancelled, (&mut room.0, &mut room.1))?;
+                    let sum = self.join(&parts, self.leaf, summand, cancelled, (&mut room.0, &mut room.1))?;
                     sums.push(((0, number), sum));
                 }
             }
@@ -106,13 +108,13 @@ impl Assembly {
     ///
     /// # Errors
     /// If rows are missing or came twice.
-    pub fn finish(&self, summand: Summand) -> Result<Statistics> {
+    pub fn finish(&self, summand: &Summand) -> Result<Statistics> {
         let mut state = {
             let mut held = self.state();
             let rows = held.rows;
             std::mem::replace(&mut *held, State { rows, ..State::default() })
         };
-        let (rows, size) = (state.rows, LEAF as u64);
+        let (rows, size) = (state.rows, self.leaf as u64);
         let last = (rows % size) as usize;
         if let Some(parts) = state.parts.remove(&(rows / size)).filter(|parts| is_whole(parts, last)) {
             let mut room = (Block::default(), Accumulator::new(self.k, self.d, self.form));
@@ -140,15 +142,13 @@ impl Assembly {
         &self,
         parts: &[Part],
         len: usize,
-        summand: Summand,
+        summand: &Summand,
         cancelled: &AtomicBool,
         room: (&mut Block, &mut Accumulator),
     ) -> Result<Statistics> {
         let joined = Joined { d: self.d, k: self.k, len, parts };
-        let summand = match summand {
-            Summand::Expected(_) => summand,
-            Summand::Assigned(_) => Summand::Assigned(&joined),
-        };
+        let assigned = Summand::Assigned(&joined);
+        let summand = if matches!(summand, Summand::Assigned(_)) { &assigned } else { summand };
         summand.leaf(&joined, 0..len, cancelled, room)
     }
 
@@ -158,7 +158,7 @@ impl Assembly {
         let parts = state.parts.entry(leaf).or_default();
         let i = parts.partition_point(|other| other.at < part.at);
         parts.insert(i, part);
-        if is_whole(parts, LEAF) {
+        if is_whole(parts, self.leaf) {
             state.parts.remove(&leaf)
         } else {
             None
@@ -188,7 +188,7 @@ impl Part {
         rows: &dyn Rows,
         (start, end): (usize, usize),
         at: usize,
-        summand: Summand,
+        summand: &Summand,
         block: &mut Block,
     ) -> Self {
         let k = if let Summand::Assigned(given) = summand { given.k() } else { 0 };
@@ -354,7 +354,7 @@ mod tests {
                 let expected = Pass::SEQUENTIAL.e_step(&whole, &density, Scatter::Full).unwrap();
                 for seed in 0..3 {
                     let assembly = Assembly::new(2, 3, Scatter::Full);
-                    let leaf = Summand::Expected(&density);
+                    let leaf = &Summand::expected(&density);
                     for (start, len) in cuts(n, most, seed) {
                         let piece = Piece { rows: &rows, label, start, len };
                         assembly.absorb(&piece, start as u64, leaf, &NEVER).unwrap();
@@ -378,9 +378,9 @@ mod tests {
         for (start, len) in cuts(n, 3000, 1) {
             let labels = Labels { k: 3, component: &component[start..start + len] };
             let piece = Piece { rows: &rows, label: &[], start, len };
-            assembly.absorb(&piece, start as u64, Summand::Assigned(&labels), &NEVER).unwrap();
+            assembly.absorb(&piece, start as u64, &Summand::Assigned(&labels), &NEVER).unwrap();
         }
-        assert_eq!(assembly.finish(Summand::Assigned(&labels)).unwrap(), expected);
+        assert_eq!(assembly.finish(&Summand::Assigned(&labels)).unwrap(), expected);
     }
 
     #[test]
@@ -388,7 +388,7 @@ mod tests {
         let n = 100_003;
         let rows = sample(n, 2, 3);
         let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
-        let leaf = Summand::Expected(&density);
+        let leaf = &Summand::expected(&density);
         let expected = Pass::SEQUENTIAL.e_step(&rows, &density, Scatter::Full).unwrap();
         let assembly = Assembly::new(3, 2, Scatter::Full);
         let pieces = cuts(n, 5000, 2);
@@ -410,7 +410,7 @@ mod tests {
     fn missing_and_repeated_rows_are_errors() {
         let rows = sample(5000, 2, 3);
         let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
-        let leaf = Summand::Expected(&density);
+        let leaf = &Summand::expected(&density);
         let pieces = [[(0, 2000), (3000, 2000)], [(1000, 2000), (3000, 2000)], [(0, 3000), (2000, 3000)]];
         for pieces in pieces.into_iter().chain([[(0, 2048), (0, 2048)], [(0, 100), (0, 100)]]) {
             let assembly = Assembly::new(3, 2, Scatter::Full);
@@ -431,7 +431,7 @@ mod tests {
         let assembly = Assembly::new(3, 2, Scatter::Full);
         for start in (0..n).step_by(1000) {
             let piece = Piece { rows: &rows, label: &[], start, len: 1000 };
-            assembly.absorb(&piece, start as u64, Summand::Expected(&density), &NEVER).unwrap();
+            assembly.absorb(&piece, start as u64, &Summand::expected(&density), &NEVER).unwrap();
             let state = assembly.state();
             assert!(state.sums.len() <= 8 && state.parts.len() <= 1);
         }
@@ -442,7 +442,7 @@ mod tests {
         let rows = sample(5000, 2, 3);
         let density = model(CovarianceType::Full, 3, 2, 5).density().unwrap();
         let assembly = Assembly::new(3, 2, Scatter::Full);
-        let stopped = assembly.absorb(&rows, 0, Summand::Expected(&density), &AtomicBool::new(true));
+        let stopped = assembly.absorb(&rows, 0, &Summand::expected(&density), &AtomicBool::new(true));
         assert_eq!(stopped, Err(Error::Interrupted));
     }
 }

@@ -1,13 +1,13 @@
 //! One pass over all rows: leaves of a fixed size, merged along a fixed tree.
 //!
-//! Leaf `i` holds rows `i·L .. (i+1)·L`, `L` fixed by `(d, k)`. A range of leaves is cut at the largest power of
-//! two below its length, which is the tree a sequential run builds with a stack of partial sums. So the result
-//! has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
+//! Leaf `i` holds rows `i·L .. (i+1)·L`, read in blocks that stay in a cache. A range of leaves is cut at the largest
+//! power of two below its length, which is the tree a sequential run builds with a stack of partial sums. So the
+//! result has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::density::Density;
+use super::density::{Density, Nearby, MANY};
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
 use super::statistics::{Accumulator, Scatter, Statistics};
@@ -33,7 +33,14 @@ pub struct Pass<'a> {
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.
-pub(super) const LEAF: usize = 1024;
+/// Many components want leaves in which each has some rows, as long as these stay in a cache.
+pub(super) fn leaf_rows(d: usize, k: usize) -> usize {
+    if k < MANY {
+        return 1024;
+    }
+    let fitting = (128 * k).min((1 << 17) / d.max(1)).clamp(1024, 32_768);
+    1 << fitting.ilog2()
+}
 
 /// Rows of a block, whose features and responsibilities stay in a first-level cache if they can.
 pub fn block_rows(d: usize, k: usize) -> usize {
@@ -53,7 +60,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        self.run(rows, form, Summand::Expected(density))
+        self.run(rows, form, &Summand::expected(density))
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -66,42 +73,52 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        self.run(rows, form, Summand::Assigned(given))
+        self.run(rows, form, &Summand::Assigned(given))
     }
 
-    fn run(self, rows: &dyn Rows, form: Scatter, summand: Summand) -> Result<Statistics> {
-        let leaves = rows.n_rows().div_ceil(LEAF);
+    fn run(self, rows: &dyn Rows, form: Scatter, summand: &Summand) -> Result<Statistics> {
+        let leaf = leaf_rows(rows.d(), summand.k());
+        let leaves = rows.n_rows().div_ceil(leaf);
         let grain = match self.execution {
             Execution::Sequential => usize::MAX,
             Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
-        let tree = Tree { cancelled: self.cancelled, rows, form, summand, grain };
+        let tree = Tree { cancelled: self.cancelled, rows, form, summand, leaf, grain };
         tree.sum(0, leaves)
     }
 }
 
 /// What rows are summed up by.
-#[derive(Clone, Copy)]
 pub enum Summand<'a> {
-    /// Their responsibilities under a model.
-    Expected(&'a Density),
-    /// Given responsibilities.
+    /// Responsibilities under a model.
+    Expected {
+        /// Of the model.
+        density: &'a Density,
+        /// Where components are many.
+        nearby: Option<Nearby<'a>>,
+    },
+    /// Responsibilities that are given.
     Assigned(&'a dyn Responsibilities),
 }
 
-impl Summand<'_> {
+impl<'a> Summand<'a> {
+    /// Responsibilities under a model.
+    pub fn expected(density: &'a Density) -> Self {
+        Self::Expected { density, nearby: Nearby::new(density) }
+    }
+
     /// Number of components.
-    pub fn k(self) -> usize {
+    pub fn k(&self) -> usize {
         match self {
-            Self::Expected(density) => density.k(),
+            Self::Expected { density, .. } => density.k(),
             Self::Assigned(given) => given.k(),
         }
     }
 
     /// Leaves responsibilities in the components of a block that starts at a row.
-    fn fill(self, start: usize, block: &mut Block) {
+    fn fill(&self, start: usize, block: &mut Block) {
         match self {
-            Self::Expected(density) => density.effective_responsibilities(block),
+            Self::Expected { density, .. } => density.effective_responsibilities(block),
             Self::Assigned(given) => {
                 block.clear();
                 given.assign(start, block);
@@ -109,10 +126,10 @@ impl Summand<'_> {
         }
     }
 
-    /// First guesses of the means of the leaf that a block begins.
-    fn guess(self, block: &Block) -> Vec<f64> {
+    /// First guesses of the means of a leaf that begins with this block.
+    fn guess(&self, block: &Block) -> Vec<f64> {
         match self {
-            Self::Expected(density) => density.means().to_vec(),
+            Self::Expected { density, .. } => density.means().to_vec(),
             Self::Assigned(given) => first_counted_row(block).repeat(given.k()),
         }
     }
@@ -122,13 +139,24 @@ impl Summand<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub(super) fn leaf(
-        self,
+        &self,
         rows: &dyn Rows,
         leaf: Range<usize>,
         cancelled: &AtomicBool,
         (block, accumulator): (&mut Block, &mut Accumulator),
     ) -> Result<Statistics> {
         let Range { start, end } = leaf;
+        if let Self::Expected { nearby: Some(nearby), density } = self {
+            let mut leaf = Block::default();
+            leaf.load(rows, start, end - start, 0);
+            return Statistics::of(accumulator, density.means(), |accumulator| {
+                go_on(cancelled)?;
+                nearby.for_each_block(&leaf, block, |block, components| {
+                    accumulator.absorb_in(block, components);
+                });
+                Ok(())
+            });
+        }
         let size = block_rows(rows.d(), self.k());
         let load = |start: usize, block: &mut Block| {
             block.load(rows, start, size.min(end - start), self.k());
@@ -139,9 +167,7 @@ impl Summand<'_> {
         let mut loaded = start;
         Statistics::of(accumulator, &guess, |accumulator| {
             for start in (start..end).step_by(size) {
-                if cancelled.load(Ordering::Relaxed) {
-                    return Err(Error::Interrupted);
-                }
+                go_on(cancelled)?;
                 if loaded != start {
                     load(start, block);
                     loaded = start;
@@ -153,11 +179,20 @@ impl Summand<'_> {
     }
 }
 
+fn go_on(cancelled: &AtomicBool) -> Result<()> {
+    if cancelled.load(Ordering::Relaxed) {
+        Err(Error::Interrupted)
+    } else {
+        Ok(())
+    }
+}
+
 struct Tree<'a> {
     cancelled: &'a AtomicBool,
     rows: &'a dyn Rows,
     form: Scatter,
-    summand: Summand<'a>,
+    summand: &'a Summand<'a>,
+    leaf: usize,
     grain: usize,
 }
 
@@ -179,7 +214,7 @@ impl Tree<'_> {
         let mut room = (Block::default(), Accumulator::new(k, d, self.form));
         let mut stack: Vec<Statistics> = Vec::new();
         for leaf in first..end {
-            let rows = leaf * LEAF..self.rows.n_rows().min((leaf + 1) * LEAF);
+            let rows = leaf * self.leaf..self.rows.n_rows().min((leaf + 1) * self.leaf);
             stack.push(self.summand.leaf(self.rows, rows, self.cancelled, (&mut room.0, &mut room.1))?);
             let mut done = leaf - first + 1;
             while done.is_multiple_of(2) {
@@ -214,7 +249,8 @@ mod tests {
 
     use super::*;
     use crate::mixture::covariance::CovarianceType;
-    use crate::mixture::rows::{Labels, Sample, PAD};
+    use crate::mixture::model::Model;
+    use crate::mixture::rows::{Labelled, Labels, Sample, PAD};
     use crate::mixture::testing::{assert_all_close, assert_close, model, repeated, sample, whole_weights};
 
     fn bytes(statistics: &Statistics) -> Vec<u8> {
@@ -233,7 +269,7 @@ mod tests {
         for width in 1..5000 {
             let rows = block_rows(width / 3, width - width / 3);
             assert!(
-                LEAF.is_multiple_of(rows) && rows.is_multiple_of(PAD) && rows <= before,
+                leaf_rows(3, 2).is_multiple_of(rows) && rows.is_multiple_of(PAD) && rows <= before,
                 "{width}: {rows}"
             );
             before = rows;
@@ -258,18 +294,70 @@ mod tests {
 
     #[test]
     fn the_stack_and_the_recursion_are_one_tree() {
-        let rows = sample(LEAF * 45 + 7, 3, 2);
+        let rows = sample(leaf_rows(3, 2) * 45 + 7, 3, 2);
         let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
-        let (summand, form) = (Summand::Expected(&density), Scatter::Full);
+        let summand = &Summand::Expected { density: &density, nearby: None };
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
-                let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, grain };
+                let (form, leaf) = (Scatter::Full, leaf_rows(3, 2));
+                let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, leaf, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
             for grain in [1, 2, 4, 16] {
                 assert_eq!(sum(grain), sum(usize::MAX), "{leaves} leaves, grain {grain}");
             }
         }
+    }
+
+    #[test]
+    fn many_components_are_evaluated_as_few_are() {
+        for kind in CovarianceType::ALL {
+            for (d, spread) in [(1, 1.0), (2, 30.0), (4, 300.0), (9, 5.0), (30, 10.0)] {
+                let mut rows = whole_weights(sample(5000, d, 4));
+                let model = model(kind, 60, d, 5);
+                for (j, column) in rows.columns.iter_mut().enumerate() {
+                    for (i, x) in column.iter_mut().enumerate() {
+                        *x = *x * 0.5 + spread * model.means()[[i % 60, j]];
+                    }
+                }
+                let (features, weights) = (model.features().to_vec(), model.weights().clone());
+                let means = model.means() * spread;
+                let model = Model::new(features, kind, weights, means, model.covariances().clone()).unwrap();
+                let density = model.density().unwrap();
+                let form = kind.structure().scatter();
+                let near = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
+                let summand = Summand::Expected { density: &density, nearby: None };
+                let all = Pass::SEQUENTIAL.run(&rows, form, &summand).unwrap();
+                assert_eq!((near.n_rows, near.total_weight), (all.n_rows, all.total_weight));
+                assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
+                assert_close(near.entropy / near.total_weight, all.entropy / all.total_weight, 1e-12);
+                assert_all_close(near.weight(), all.weight(), 1e-12);
+                for c in (0..60).filter(|c| all.weight()[*c] > 1e-3) {
+                    for j in 0..d {
+                        let scale = all.scatter_entry(c, j, j) + all.weight()[c] * 1e-9;
+                        let deviation = (scale / all.weight()[c]).sqrt();
+                        let shift = near.mean()[c * d + j] - all.mean()[c * d + j];
+                        assert!(shift.abs() <= 1e-10 * deviation, "{kind:?} {d} {c}: {shift} {deviation}");
+                        let change = near.scatter_entry(c, j, j) - all.scatter_entry(c, j, j);
+                        assert!(change.abs() <= 1e-9 * scale, "{kind:?} {d} {c}: {change} {scale}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn known_components_are_kept_among_many() {
+        let mut rows = sample(3000, 2, 4);
+        rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += (i % 50) as f64 * 20.0);
+        let labels: Vec<Option<u32>> = (0..3000).map(|i| (i % 3 == 0).then_some(i % 7)).collect();
+        let labelled = Labelled { rows: &rows, label: &labels };
+        let density = model(CovarianceType::Full, 50, 2, 5).density().unwrap();
+        let near = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
+        let summand = Summand::Expected { density: &density, nearby: None };
+        let all = Pass::SEQUENTIAL.run(&labelled, Scatter::Full, &summand).unwrap();
+        assert_all_close(near.weight(), all.weight(), 1e-12);
+        assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
     }
 
     #[test]

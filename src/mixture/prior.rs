@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::covariance::{CovarianceType, PriorCounts};
 use super::error::{Error, Result};
 use super::fit::option;
-use super::linalg::{precision_factor, triangle};
+use super::linalg::{asymmetry, precision_factor, triangle};
 use super::model::Model;
 use super::statistics::{Scatter, Statistics};
 
@@ -70,6 +70,9 @@ impl PriorOptions {
             }
         }
         match &self.scale {
+            Some(scale) if asymmetry(d, |i, j| scale[i * d + j]).is_some() => {
+                Err(option("prior.scale", "a symmetric matrix", "one that is not"))
+            }
             Some(scale) if precision_factor(scale, d).is_err() => {
                 Err(option("prior.scale", "a positive definite matrix", "one that is not"))
             }

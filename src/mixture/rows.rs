@@ -196,16 +196,42 @@ impl Block {
         &mut self.responsibilities[c * self.stride..][..self.len]
     }
 
+    /// As many lanes of components, the others as they were.
+    pub(super) fn set_k(&mut self, k: usize) {
+        self.k = k;
+        self.responsibilities.resize(k * self.stride);
+    }
+
+    /// Takes some rows of another block, without components.
+    pub(super) fn gather(&mut self, from: &Self, rows: &[u32]) {
+        self.reset(rows.len(), from.d, 0);
+        for j in 0..self.d {
+            let lane = &from.features[j * from.stride..][..from.len];
+            for (x, row) in self.features[j * self.stride..].iter_mut().zip(rows) {
+                *x = lane[*row as usize];
+            }
+        }
+        self.weight.fill(0.0);
+        for (w, row) in self.weight.iter_mut().zip(rows) {
+            *w = from.weight[*row as usize];
+        }
+        if !from.label.is_empty() {
+            self.label.extend(rows.iter().map(|row| from.label[*row as usize]));
+        }
+    }
+
+    /// Names the known components by their place among `components`.
+    pub(super) fn rename_labels(&mut self, components: &[u32]) {
+        for label in self.label.iter_mut().flatten() {
+            if let Some(place) = components.iter().position(|c| c == label) {
+                *label = place as u32;
+            }
+        }
+    }
+
     /// Takes all rows out of all components.
     pub(super) fn clear(&mut self) {
         self.responsibilities.fill(0.0);
-    }
-
-    /// Takes row `i` out of all components.
-    pub fn clear_components(&mut self, i: usize) {
-        for lane in self.responsibilities.chunks_exact_mut(self.stride.max(1)) {
-            lane[i] = 0.0;
-        }
     }
 
     /// log p(x) of the rows, after an E-step.

@@ -87,7 +87,7 @@ impl Survey {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn absorb(&self, rows: &dyn Rows, first: u64, cancelled: &AtomicBool) -> Result<()> {
-        self.moments.absorb(rows, first, Summand::Assigned(&Whole), cancelled)?;
+        self.moments.absorb(rows, first, &Summand::Assigned(&Whole), cancelled)?;
         let mut ranges = vec![(f64::INFINITY, f64::NEG_INFINITY); self.d];
         let mut block = Block::default();
         let mut threshold = self.sampler.as_ref().map(|sampler| locked(sampler).threshold());
@@ -137,7 +137,7 @@ impl Survey {
     /// If rows are missing or came twice.
     pub fn finish(&self) -> Result<Surveyed> {
         let rows = self.n_rows();
-        let moments = self.moments.finish(Summand::Assigned(&Whole))?;
+        let moments = self.moments.finish(&Summand::Assigned(&Whole))?;
         let (means, variances) = (0..self.d).map(|j| pooled(&moments, j)).unzip();
         let (minima, maxima) = std::mem::take(&mut *locked(&self.ranges)).into_iter().unzip();
         let (n_rows, total_weight) = (moments.n_rows, moments.total_weight);

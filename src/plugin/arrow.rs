@@ -224,6 +224,9 @@ fn for_each_null(
     }
 }
 
+/// Rows of an Array or List column that are transposed together.
+const ROWS: usize = 32;
+
 /// A chunk of an Array or List column: where each row's numbers begin in the flat values.
 pub struct Nested {
     values: Box<dyn Flat>,
@@ -263,6 +266,43 @@ impl Nested {
             Offsets::List(offsets) => {
                 let (start, end) = offsets.start_end(row);
                 start..end
+            }
+        }
+    }
+
+    /// The values of rows that follow each other without a null, each of `width` numbers.
+    fn dense(&self, rows: Range<usize>, width: usize) -> Option<Range<usize>> {
+        let has_nulls = |bits: Option<&Bitmap>| bits.is_some_and(|bits| bits.unset_bits() > 0);
+        if rows.is_empty() || has_nulls(self.validity.as_ref()) || has_nulls(self.values.validity()) {
+            return None;
+        }
+        let values = self.range(rows.start).start..self.range(rows.end - 1).end;
+        let regular = match &self.offsets {
+            Offsets::Fixed(_) => true,
+            Offsets::List(_) => rows.clone().all(|row| self.range(row).len() == width),
+        };
+        (regular && values.len() == rows.len() * width).then_some(values)
+    }
+
+    /// Writes number `j` of the rows to `lanes[j·stride ..]`, some rows at a time.
+    fn transpose(
+        &self,
+        values: Range<usize>,
+        width: usize,
+        numbers: &mut [f64],
+        lanes: &mut [f64],
+        stride: usize,
+    ) {
+        for (n, start) in values.clone().step_by(numbers.len().max(1)).enumerate() {
+            let range = start..values.end.min(start + numbers.len());
+            let numbers = &mut numbers[..range.len()];
+            self.values.write(range, numbers);
+            let rows = numbers.len() / width;
+            for j in 0..width {
+                let lane = &mut lanes[j * stride + n * ROWS..][..rows];
+                for (x, row) in lane.iter_mut().zip(numbers.chunks_exact(width)) {
+                    *x = row[j];
+                }
             }
         }
     }
@@ -327,8 +367,13 @@ impl Source {
                 }
             }
             Self::Nested { chunks, width } => {
-                let mut numbers = vec![0.0; *width];
+                let mut numbers = vec![0.0; *width * ROWS];
                 chunks.visit(rows, |chunk, within, place| {
+                    if let Some(values) = chunk.dense(within.clone(), *width) {
+                        chunk.transpose(values, *width, &mut numbers, &mut lanes[place.start..], stride);
+                        return;
+                    }
+                    let numbers = &mut numbers[..*width];
                     for (row, i) in within.zip(place) {
                         let range = chunk.range(row);
                         let missing =
@@ -337,7 +382,7 @@ impl Source {
                             null(i, j);
                             continue;
                         }
-                        chunk.values.write(range, &mut numbers);
+                        chunk.values.write(range, numbers);
                         for (j, x) in numbers.iter().enumerate() {
                             lanes[j * stride + i] = *x;
                         }

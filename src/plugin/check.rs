@@ -2,12 +2,14 @@
 
 #![allow(clippy::indexing_slicing)] // Rows are numbered within chunks that were allocated for them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::columns::{Column, Given, Table};
 use super::error::{Error, Result, Role};
-use crate::mixture::Rows;
+use crate::mixture::{Block, Responsibilities, Rows};
 
 /// Rows looked at together by the checks.
-const CHECKED: usize = 2048;
+const CHECKED: usize = 512;
 
 /// The first of several rows at fault, and how many there are.
 #[derive(Clone, Copy, Default)]
@@ -76,11 +78,7 @@ impl Faults {
     /// # Errors
     /// The first column at fault, with the number of faults and the first row.
     pub fn check(self, features: &[String], weight: Option<&Role>, nulls: bool) -> Result<usize> {
-        if let Some(role) = weight {
-            for (kind, fault) in ["null", "negative", "NaN or infinite"].into_iter().zip(self.weights) {
-                fault.or(|count, row| Error::Weights { role: role.clone(), kind, count, row })?;
-            }
-        }
+        check_weights(self.weights, weight)?;
         for (name, (null, not_finite)) in features.iter().zip(self.null.into_iter().zip(self.not_finite)) {
             if nulls {
                 null.or(|count, row| Error::Nulls { name: name.clone(), count, row })?;
@@ -89,6 +87,16 @@ impl Faults {
         }
         Ok(self.n_rows)
     }
+}
+
+fn check_weights(faults: [Fault; 3], weight: Option<&Role>) -> Result<()> {
+    let Some(role) = weight else {
+        return Ok(());
+    };
+    for (kind, fault) in ["null", "negative", "NaN or infinite"].into_iter().zip(faults) {
+        fault.or(|count, row| Error::Weights { role: role.clone(), kind, count, row })?;
+    }
+    Ok(())
 }
 
 fn merge(faults: &mut [Fault], others: &[Fault]) {
@@ -157,7 +165,86 @@ impl StartFaults {
     }
 }
 
+/// Numbers looked at together, in as many sums, so that the loop becomes vector code.
+const TOGETHER: usize = 8;
+
+fn all_finite(lane: &[f64]) -> bool {
+    let (groups, rest) = lane.as_chunks::<TOGETHER>();
+    let mut sums = [0.0; TOGETHER];
+    for group in groups {
+        for (sum, x) in sums.iter_mut().zip(group) {
+            *sum += x * 0.0;
+        }
+    }
+    sums.iter().sum::<f64>() == 0.0 && rest.iter().all(|x| x.is_finite())
+}
+
+/// Whether all are finite and none is negative.
+fn all_shares(lane: &[f64]) -> bool {
+    let (groups, rest) = lane.as_chunks::<TOGETHER>();
+    let mut negative = [false; TOGETHER];
+    for group in groups {
+        for (negative, x) in negative.iter_mut().zip(group) {
+            *negative |= *x < 0.0;
+        }
+    }
+    all_finite(lane) && !negative.contains(&true) && rest.iter().all(|x| *x >= 0.0)
+}
+
+/// Responsibilities that are looked at as they are read: only if some are suspect the rows at fault must be found.
+pub struct Watched<'a> {
+    given: &'a Given,
+    suspect: AtomicBool,
+}
+
+impl<'a> Watched<'a> {
+    /// Nothing read yet.
+    pub fn new(given: &'a Given) -> Self {
+        Self { given, suspect: AtomicBool::new(false) }
+    }
+
+    /// Whether a null, a negative number or one that is not finite was read.
+    pub fn suspects(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+}
+
+impl Responsibilities for Watched<'_> {
+    fn k(&self) -> usize {
+        self.given.k()
+    }
+
+    fn assign(&self, start: usize, block: &mut Block) {
+        let (rows, stride) = (start..start + block.len(), block.stride());
+        let mut suspect = false;
+        // Null responsibilities leave the zeros of the block.
+        self.given.source.read(rows, block.components_mut(), stride, |_, _| suspect = true);
+        if suspect || !all_shares(block.components_mut()) {
+            self.suspect.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 impl Table {
+    /// Checks the weights of all rows; returns the number of those that weigh more than nothing.
+    ///
+    /// # Errors
+    /// The number of weights at fault and the first row.
+    pub fn weighing(&self) -> Result<usize> {
+        check_weights(self.weight_faults(0), self.weight_role())?;
+        let Some(Column { lane, .. }) = &self.weight else {
+            return Ok(self.n_rows);
+        };
+        let mut weight = vec![0.0; CHECKED];
+        let mut count = 0;
+        for start in (0..self.n_rows).step_by(CHECKED) {
+            let len = CHECKED.min(self.n_rows - start);
+            lane.read(start..start + len, &mut weight, |_| {});
+            count += weight[..len].iter().filter(|w| **w > 0.0).count();
+        }
+        Ok(count)
+    }
+
     /// Checks weights and features of all rows that weigh more than nothing; nulls are faults only with `nulls`.
     /// Returns the number of rows that count.
     ///
@@ -192,7 +279,7 @@ impl Table {
             });
             for (lane, fault) in lanes.chunks_exact(CHECKED).zip(&mut faults.not_finite) {
                 let lane = &lane[..len];
-                if lane.iter().fold(true, |finite, x| finite & x.is_finite()) {
+                if all_finite(lane) {
                     continue;
                 }
                 for (row, x) in lane.iter().enumerate() {
@@ -221,8 +308,18 @@ impl Table {
         let mut given_lanes = vec![0.0; given.width() * CHECKED];
         self.for_each_chunk(|start, len, lanes, weight| {
             let (mut x_null, mut r_null) = (vec![false; len], vec![false; len]);
-            self.source.read(start..start + len, lanes, CHECKED, |row, _| x_null[row] = true);
-            given.source.read(start..start + len, &mut given_lanes, CHECKED, |row, _| r_null[row] = true);
+            let mut any_null = false;
+            self.source.read(start..start + len, lanes, CHECKED, |row, _| {
+                x_null[row] = true;
+                any_null = true;
+            });
+            given.source.read(start..start + len, &mut given_lanes, CHECKED, |row, _| {
+                r_null[row] = true;
+                any_null = true;
+            });
+            if !any_null && given_lanes.chunks_exact(CHECKED).all(|lane| all_shares(&lane[..len])) {
+                return;
+            }
             for row in (0..len).filter(|row| weight[*row] > 0.0) {
                 let mut numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
                 let number = first + start + row;

@@ -409,10 +409,7 @@ impl Responsibilities for Given {
 
     fn assign(&self, start: usize, block: &mut Block) {
         let (rows, stride) = (start..start + block.len(), block.stride());
-        let mut nulls = Vec::new();
-        self.source.read(rows, block.components_mut(), stride, |row, _| nulls.push(row));
-        for row in nulls {
-            block.clear_components(row);
-        }
+        // Null responsibilities, which only rows that do not count may have, leave the zeros of the block.
+        self.source.read(rows, block.components_mut(), stride, |_, _| {});
     }
 }

@@ -15,11 +15,11 @@ use serde::de::DeserializeOwned;
 use super::columns::Input;
 use super::error::{Error, Result};
 use super::loops::Loop;
-use super::options::{FitKwargs, RawFitOptions};
+use super::options::{FitKwargs, FitOptions, RawFitOptions};
 use super::scan::{Scan, Sums, Survey};
-use super::train::{self, Training};
+use super::train::{self, CheckedRows, Training};
 use super::values::{model_series, Models};
-use crate::mixture::{self, codec, CovarianceType};
+use crate::mixture::{self, codec, CovarianceType, Em};
 
 create_exception!(
     polars_gmm,
@@ -227,14 +227,31 @@ fn shape_error(error: ndarray::ShapeError) -> PyErr {
     gmm_error(Error::Option(error.to_string()))
 }
 
-/// Checks rows as a fit of k components does before it draws its start.
-#[pyfunction]
-fn check_rows(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<()> {
-    let kwargs: FitKwargs = unpickle(kwargs)?;
-    let options = kwargs.options.check()?;
-    let input = Input::new(&series.0, &kwargs.extras)?;
-    let table = input.table(None)?;
-    interruptible(py, |_| train::check(&table, &options))
+/// Rows that are read and checked once for several fits.
+#[pyclass(module = "polars_gmm._lib")]
+struct SharedRows {
+    input: Input,
+    rows: CheckedRows,
+}
+
+#[pymethods]
+impl SharedRows {
+    /// Checks the rows as the fit of these options does, of which none that follows may have more components.
+    #[new]
+    fn new(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<Self> {
+        let FitKwargs { extras, options, .. } = unpickle(kwargs)?;
+        let options = options.check()?;
+        let input = Input::new(&series.0, &extras)?;
+        let table = input.table(None)?;
+        let rows = interruptible(py, |_| CheckedRows::new(&input, table, &options))?;
+        Ok(Self { input, rows })
+    }
+
+    /// The loop at its start, for pickled options.
+    fn fitter(&mut self, py: Python<'_>, options: &[u8]) -> PyResult<Fitter> {
+        let options = unpickle::<RawFitOptions>(options)?.check()?;
+        Fitter::begin(py, &self.input, &mut self.rows, &options, None)
+    }
 }
 
 /// The EM loop over columns in memory, driven in bursts.
@@ -262,19 +279,16 @@ impl Fitter {
         let options = kwargs.options.check()?;
         let input = Input::new(&series.0, &kwargs.extras)?;
         let table = input.table(None)?;
-        let d = mixture::Rows::d(&table);
-        let em = resumed.map(|l| l.0.clone());
-        let training = interruptible(py, |cancelled| {
-            let pass = train::cancellable(input.len(), options.k, d, cancelled);
-            train::begin(&input, table, &options, em, pass)
-        })?;
-        Ok(Self { training, k: options.k, seconds, pending: 0.0 })
+        let mut rows = interruptible(py, |_| CheckedRows::new(&input, table, &options))?;
+        let resumed = resumed.map(|l| l.0.clone());
+        Ok(Self { seconds, ..Self::begin(py, &input, &mut rows, &options, resumed)? })
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
     #[pyo3(signature = (iterations=None))]
     fn run(&mut self, py: Python<'_>, iterations: Option<u32>) -> PyResult<bool> {
         let Self { training: Training { table, em }, k, seconds, pending } = self;
+        let table = table.as_ref();
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
         interruptible(py, |cancelled| {
@@ -311,7 +325,7 @@ impl Fitter {
 
     #[getter]
     fn n_rows(&self) -> usize {
-        mixture::Rows::n_rows(&self.training.table)
+        mixture::Rows::n_rows(self.training.table.as_ref())
     }
 
     /// The loop as it stands.
@@ -333,6 +347,22 @@ impl Fitter {
     fn history(&self) -> Vec<(u32, f64, f64, f64)> {
         let records = self.training.em.history().iter().zip(&self.seconds);
         records.map(|(r, s)| (r.iteration, r.log_likelihood, r.change.unwrap_or(f64::NAN), *s)).collect()
+    }
+}
+
+impl Fitter {
+    fn begin(
+        py: Python<'_>,
+        input: &Input,
+        rows: &mut CheckedRows,
+        options: &FitOptions,
+        resumed: Option<Em>,
+    ) -> PyResult<Self> {
+        let training = interruptible(py, |cancelled| {
+            let pass = train::cancellable(input.len(), options.k, rows.d(), cancelled);
+            rows.begin(input, options, resumed, pass)
+        })?;
+        Ok(Self { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
     }
 }
 
@@ -381,6 +411,7 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("GmmError", py.get_type::<GmmError>())?;
     module.add_class::<Model>()?;
     module.add_class::<Fitter>()?;
+    module.add_class::<SharedRows>()?;
     module.add_class::<Loop>()?;
     module.add_class::<Scan>()?;
     module.add_class::<Sums>()?;

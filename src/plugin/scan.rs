@@ -17,6 +17,7 @@ use super::loops::Loop;
 use super::options::{FitOptions, Init, RawFitOptions};
 use super::python::{gmm_error, interruptible, unpickle};
 use super::stream::{Layout, Overview, Stream};
+use super::train::check_largest;
 use crate::mixture::start::Drawn;
 use crate::mixture::survey::{Fingerprint, Surveyed};
 use crate::mixture::{self, Statistics};
@@ -258,16 +259,7 @@ impl Survey {
     /// # Errors
     /// The largest label.
     pub fn check_labels(&self, k: usize) -> Result<()> {
-        match self.labelled {
-            Some(largest) if largest as usize >= k => {
-                let last = k - 1;
-                let message = format!(
-                    "labels must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
-                );
-                Err(Error::Option(message))
-            }
-            _ => Ok(()),
-        }
+        check_largest(self.labelled, k)
     }
 
     /// The sample for a start of `k` components, and the number of all rows.

@@ -190,7 +190,7 @@ impl Stream {
                     table.label = table.label_faults(&column, k, true, number).0;
                 }
                 for Job { density, sums } in jobs {
-                    sums.absorb(&table, first, Summand::Expected(density), &self.cancelled)?;
+                    sums.absorb(&table, first, &Summand::expected(density), &self.cancelled)?;
                 }
                 Ok(())
             }
@@ -234,7 +234,7 @@ impl Stream {
                 all.2.get_or_insert(column.role);
                 drop(all);
                 let labels = Labels { k: work.k, component: &component };
-                Ok(work.sums.absorb(table, first, Summand::Assigned(&labels), &self.cancelled)?)
+                Ok(work.sums.absorb(table, first, &Summand::Assigned(&labels), &self.cancelled)?)
             }
             Some(StartColumn::Responsibilities(given)) => {
                 check_width("responsibilities", input.name(), work.k, given.width(), Place::Row(number))?;
@@ -243,7 +243,7 @@ impl Stream {
                 all.1.merge(&faults);
                 all.2.get_or_insert(given.role.clone());
                 drop(all);
-                Ok(work.sums.absorb(table, first, Summand::Assigned(&given), &self.cancelled)?)
+                Ok(work.sums.absorb(table, first, &Summand::Assigned(&given), &self.cancelled)?)
             }
             None => Err(Error::Option("init=\"column\" needs a column to start from".into())),
         }
@@ -299,7 +299,7 @@ impl Stream {
         match &self.work {
             Work::Expected(jobs) => {
                 let job = jobs.get(place).ok_or_else(|| Error::Option("the pass has fewer models".into()))?;
-                Ok(job.sums.finish(Summand::Expected(&job.density))?)
+                Ok(job.sums.finish(&Summand::expected(&job.density))?)
             }
             Work::Assigned(work) => {
                 let (labels, start, role) = std::mem::take(&mut *locked(&work.faults));
@@ -308,7 +308,7 @@ impl Stream {
                     start.check(&role, Nulls::LeaveOut)?;
                 }
                 let none = Labels { k: work.k, component: &[] };
-                Ok(work.sums.finish(Summand::Assigned(&none))?)
+                Ok(work.sums.finish(&Summand::Assigned(&none))?)
             }
             Work::Survey(_) => Err(Error::Option("a first pass has no model".into())),
         }

@@ -1,15 +1,17 @@
 //! Rows and options -> statistics, an M-step, a fit.
 
 use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use polars_core::runtime::RAYON;
 
 use super::cache::Factorised;
-use super::check::Nulls;
+use super::check::{Nulls, Watched};
 use super::columns::{check_width, field_order, Input, StartColumn, Table};
 use super::error::{Error, Place, Result};
 use super::options::{FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
+use crate::mixture::start::Drawn;
 use crate::mixture::{self, start, Density, Em, Execution, Model, Options, Pass, Rows, Statistics};
 
 /// From about this many fused multiply-adds on, threads pay.
@@ -47,10 +49,14 @@ fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>
 /// NaN, bad weights.
 pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> Result<(Table, Statistics)> {
     let table = input.table(Some(model.features()))?;
-    table.check(false)?;
+    let weighing = table.weighing()?;
     let form = model.covariance_type().structure().scatter();
     let statistics =
         run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+    // A pass leaves out the rows whose features are null or not finite.
+    if statistics.n_rows != weighing as u64 {
+        table.check(false)?;
+    }
     statistics.check_finite()?;
     Ok((table, statistics))
 }
@@ -62,11 +68,15 @@ pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> 
 pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     let table = input.table(None)?;
     let given = input.responsibilities()?;
-    table.check(false)?;
-    table.check_responsibilities(&given, Nulls::Agree)?;
+    let weighing = table.weighing()?;
     let form = options.covariance_type.structure().scatter();
+    let watched = Watched::new(&given);
     let statistics =
-        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &given, form))?;
+        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
+    if watched.suspects() || statistics.n_rows != weighing as u64 {
+        table.check(false)?;
+        table.check_responsibilities(&given, Nulls::Agree)?;
+    }
     if statistics.weight().iter().sum::<f64>() == 0.0 {
         return Ok(None);
     }
@@ -76,55 +86,86 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
 
 /// Rows checked and ready, and the loop at its start.
 pub struct Training {
-    pub table: Table,
+    pub table: Arc<Table>,
     pub em: Em,
 }
 
-/// Checks the data: at least k rows that count, whose numbers are finite.
-///
-/// # Errors
-/// Bad data, too few rows.
-pub fn check(table: &Table, options: &FitOptions) -> Result<()> {
-    let n_rows = table.check(!options.drop_nulls)?;
-    if n_rows < options.k {
-        return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
-    }
-    Ok(())
+/// Rows that have been checked, and the start sample drawn last: what fits of several options share.
+pub struct CheckedRows {
+    table: Arc<Table>,
+    drawn: Option<Drawn>,
 }
 
-/// Checks the data and finds the start, or goes on with a loop that began on such data.
+impl CheckedRows {
+    /// Checks the data: at least k rows that count, whose numbers are finite, and known components below k.
+    ///
+    /// # Errors
+    /// Bad data, too few rows.
+    pub fn new(input: &Input, mut table: Table, options: &FitOptions) -> Result<Self> {
+        let n_rows = table.check(!options.drop_nulls)?;
+        if n_rows < options.k {
+            return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
+        }
+        if let Some(column) = input.label()? {
+            let labels = table.labels(&column, options.k, true)?;
+            if labels.iter().any(Option::is_some) {
+                table.label = labels;
+            }
+        }
+        Ok(Self { table: Arc::new(table), drawn: None })
+    }
+
+    /// Number of features.
+    pub fn d(&self) -> usize {
+        self.table.d()
+    }
+
+    /// Finds the start of a fit of no more components than the rows were checked for, or goes on with a loop that began
+    /// on such rows.
+    ///
+    /// # Errors
+    /// A start of another shape, a known component that is none of the fit.
+    pub fn begin(
+        &mut self,
+        input: &Input,
+        options: &FitOptions,
+        resumed: Option<Em>,
+        pass: Pass,
+    ) -> Result<Training> {
+        let (table, em) = (&self.table, &options.em);
+        if let Some(prior) = &em.prior {
+            prior.check(table.d())?;
+        }
+        check_largest(table.label.iter().flatten().max().copied(), options.k)?;
+        if let Some(em) = resumed {
+            return Ok(Training { em, table: Arc::clone(table) });
+        }
+        let features = &table.features;
+        let start = match &options.init {
+            Init::Draw(draw) => draw.start_sharing(&mut self.drawn, features, table.as_ref(), em, pass)?,
+            Init::Model(model) => given_start(input.has_names(), input.name(), features, model)?,
+            Init::Column => start_from_column(input, table, options, pass)?,
+        };
+        let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
+        Ok(Training { em: Em::new(start, em.clone(), canonical), table: Arc::clone(table) })
+    }
+}
+
+/// Whether a fit of `k` components has the largest that labels name.
 ///
 /// # Errors
-/// Bad data, too few rows, a start of another shape.
-pub fn begin(
-    input: &Input,
-    mut table: Table,
-    options: &FitOptions,
-    resumed: Option<Em>,
-    pass: Pass,
-) -> Result<Training> {
-    check(&table, options)?;
-    let (k, em) = (options.k, &options.em);
-    if let Some(prior) = &em.prior {
-        prior.check(table.d())?;
-    }
-    if let Some(column) = input.label()? {
-        let labels = table.labels(&column, k, true)?;
-        if labels.iter().any(Option::is_some) {
-            table.label = labels;
+/// The largest label.
+pub fn check_largest(largest: Option<u32>, k: usize) -> Result<()> {
+    match largest {
+        Some(largest) if largest as usize >= k => {
+            let last = k - 1;
+            let message = format!(
+                "labels must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
+            );
+            Err(Error::Option(message))
         }
+        _ => Ok(()),
     }
-    if let Some(em) = resumed {
-        return Ok(Training { table, em });
-    }
-    let features = &table.features;
-    let start = match &options.init {
-        Init::Draw(draw) => draw.start(features, &table, em, pass)?,
-        Init::Model(model) => given_start(input.has_names(), input.name(), features, model)?,
-        Init::Column => start_from_column(input, &table, options, pass)?,
-    };
-    let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
-    Ok(Training { em: Em::new(start, em.clone(), canonical), table })
 }
 
 /// The given model with its features in the order of the data: by name in a struct, else by position.
@@ -174,8 +215,9 @@ pub fn fit(input: &Input, options: &FitOptions, on_failure: OnFailure) -> Result
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
     let table = input.table(None)?;
     run(input.len(), options.k, table.d(), |pass| {
-        let Training { table, mut em } = begin(input, table, options, None, pass)?;
-        em.run(&table, pass, None)?;
+        let Training { table, mut em } =
+            CheckedRows::new(input, table, options)?.begin(input, options, None, pass)?;
+        em.run(table.as_ref(), pass, None)?;
         Ok(em.model())
     })
 }

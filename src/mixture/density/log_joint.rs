@@ -8,11 +8,12 @@ use super::{Density, Form, GROUP};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{Block, LOWEST};
 
-/// Leaves the log joint densities in the components of a block, none below [`LOWEST`] but `−∞` where a component
+/// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
 /// weighs nothing.
 pub struct LogJoint<'a> {
     pub density: &'a Density,
     pub block: &'a mut Block,
+    pub first: usize,
 }
 
 /// Features up to which a triangle is packed and its kernel compiled for their number.
@@ -25,19 +26,21 @@ impl WithSimd for LogJoint<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { density, block } = self;
+        let Self { density, block, first } = self;
         match (density.factors.form, density.d) {
-            (Form::Diagonal, _) => components::<S, Diagonal>(simd, density, block),
-            (Form::Triangular, 1) => components::<S, Small<1>>(simd, density, block),
-            (Form::Triangular, 2) => components::<S, Small<2>>(simd, density, block),
-            (Form::Triangular, 3) => components::<S, Small<3>>(simd, density, block),
-            (Form::Triangular, 4) => components::<S, Small<4>>(simd, density, block),
-            (Form::Triangular, 5) => components::<S, Small<5>>(simd, density, block),
-            (Form::Triangular, 6) => components::<S, Small<6>>(simd, density, block),
-            (Form::Triangular, 7) => components::<S, Small<7>>(simd, density, block),
-            (Form::Triangular, 8) => components::<S, Small<8>>(simd, density, block),
-            (Form::Panels, _) if S::REGISTER_COUNT >= 32 => components::<S, Panels<4>>(simd, density, block),
-            (Form::Panels, _) => components::<S, Panels<2>>(simd, density, block),
+            (Form::Diagonal, _) => components::<S, Diagonal>(simd, density, block, first),
+            (Form::Triangular, 1) => components::<S, Small<1>>(simd, density, block, first),
+            (Form::Triangular, 2) => components::<S, Small<2>>(simd, density, block, first),
+            (Form::Triangular, 3) => components::<S, Small<3>>(simd, density, block, first),
+            (Form::Triangular, 4) => components::<S, Small<4>>(simd, density, block, first),
+            (Form::Triangular, 5) => components::<S, Small<5>>(simd, density, block, first),
+            (Form::Triangular, 6) => components::<S, Small<6>>(simd, density, block, first),
+            (Form::Triangular, 7) => components::<S, Small<7>>(simd, density, block, first),
+            (Form::Triangular, 8) => components::<S, Small<8>>(simd, density, block, first),
+            (Form::Panels, _) if S::REGISTER_COUNT >= 32 => {
+                components::<S, Panels<4>>(simd, density, block, first);
+            }
+            (Form::Panels, _) => components::<S, Panels<2>>(simd, density, block, first),
             (Form::Triangular, _) => {}
         }
     }
@@ -60,14 +63,14 @@ trait Norm {
 }
 
 #[inline(always)]
-fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block) {
+fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, first: usize) {
     let d = density.d;
     let stride = block.stride().max(1);
     block.scratch.resize(N::scratch(d, S::F64_LANES));
     let (features, _) = S::as_simd_f64s(&block.features);
     let (scratch, _) = S::as_mut_simd_f64s(&mut block.scratch);
     let (half, lowest) = (simd.splat_f64s(-0.5), simd.splat_f64s(LOWEST));
-    for (c, joint) in block.responsibilities.chunks_exact_mut(stride).enumerate() {
+    for (c, joint) in block.responsibilities.chunks_exact_mut(stride).skip(first).enumerate() {
         let constant = density.log_constant[c];
         if constant == f64::NEG_INFINITY {
             joint.fill(constant);

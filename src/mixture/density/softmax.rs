@@ -44,6 +44,8 @@ pub struct Softmax<'a> {
     pub block: &'a mut Block,
     /// For each component, what `t_c` must exceed for its responsibility not to be zero.
     pub negligible: &'a [f64],
+    /// Whether most are expected to be negligible.
+    pub sparse: bool,
 }
 
 impl WithSimd for Softmax<'_> {
@@ -51,7 +53,7 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, negligible } = self;
+        let Self { block, negligible, sparse } = self;
         let (log_density, _) = S::as_mut_simd_f64s(&mut block.log_density);
         let (entropy, _) = S::as_mut_simd_f64s(&mut block.entropy);
         let (joint, _) = S::as_mut_simd_f64s(&mut block.responsibilities);
@@ -62,6 +64,10 @@ impl WithSimd for Softmax<'_> {
             let (mut sum, mut sum_t) = ([zero; GROUP], [zero; GROUP]);
             for (lane, negligible) in joint.chunks_exact_mut(vectors).zip(negligible) {
                 let lane = &mut lane[first..][..GROUP];
+                if sparse && largest::<S>(simd, lane, max) <= *negligible {
+                    lane.fill(zero);
+                    continue;
+                }
                 let negligible = simd.splat_f64s(*negligible);
                 for v in 0..GROUP {
                     let t = simd.sub_f64s(lane[v], max[v]);
@@ -88,6 +94,16 @@ impl WithSimd for Softmax<'_> {
             }
         }
     }
+}
+
+/// The largest `t_c` of some rows.
+#[inline(always)]
+fn largest<S: Simd>(simd: S, joint: &[S::f64s], max: &[S::f64s]) -> f64 {
+    let mut largest = simd.splat_f64s(f64::NEG_INFINITY);
+    for v in 0..GROUP {
+        largest = simd.max_f64s(largest, simd.sub_f64s(joint[v], max[v]));
+    }
+    simd.reduce_max_f64s(largest)
 }
 
 /// Leaves log responsibilities, `t_c − ln s`, in the place of log joint densities: the large terms cancel first.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use pulp::{Arch, WithSimd};
 
 /// Names an instruction set, to use no wider one: `scalar`, `avx2`, `avx512` or `neon`. It is read once.
-const VARIABLE: &str = "POLARS_GMM_SIMD";
+const VARIABLE: &str = "GMM_SIMD";
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug)]

@@ -1,18 +1,42 @@
-//! Components that collapsed on fewer than `d + 1` distinct rows, or lost their weight: seeded once more.
+//! Components that collapsed on fewer than `d + 1` distinct rows, or lost their weight: the likelihood they add grows
+//! without bound and says nothing, so they are avoided before it counts, and seeded once more.
 
 use super::super::error::{Error, Result};
 use super::super::model::Model;
 use super::super::rows::{Labels, Rows};
 use super::super::statistics::Statistics;
-use super::{Scored, Search};
+use super::{best_of, Scored, Search};
 
 /// A responsibility below this does not make a row a component's own.
 const OWN: f64 = 1e-3;
 
+/// A candidate, and which of its components have collapsed.
+pub struct Judged {
+    pub lost: Vec<usize>,
+    pub candidate: Scored,
+}
+
+impl Judged {
+    pub fn new(search: Search, candidate: Scored) -> Result<Self> {
+        Ok(Self { lost: collapsed(search, &candidate.1)?, candidate })
+    }
+
+    /// Fewer components have collapsed, or as many and the objective is higher.
+    fn is_sounder(&self, than: &Self) -> bool {
+        let (lost, others) = (self.lost.len(), than.lost.len());
+        lost < others || (lost == others && self.candidate.0 > than.candidate.0)
+    }
+}
+
+/// The soundest candidate; candidates that fail are passed over as long as one does not.
+pub fn soundest(search: Search, candidates: impl Iterator<Item = Result<Scored>>) -> Result<Judged> {
+    best_of(candidates.map(|candidate| Judged::new(search, candidate?)), Judged::is_sounder)
+}
+
 /// Seeds collapsed components at the rows that are explained worst and runs EM once more; keeps the result if fewer
 /// have collapsed then.
-pub fn reseed(search: Search, start: Scored) -> Result<Scored> {
-    let lost = collapsed(search, &start.1)?;
+pub fn reseed(search: Search, start: Judged) -> Result<Scored> {
+    let Judged { lost, candidate: start } = start;
     if lost.is_empty() || lost.len() == start.1.k() {
         return Ok(start);
     }

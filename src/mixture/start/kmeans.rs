@@ -8,9 +8,6 @@ use rand_chacha::ChaCha8Rng;
 use super::super::linalg::{cholesky, clip_eigenvalues};
 use super::super::rows::Sample;
 
-/// Lloyd's iterations at most.
-const LLOYD: usize = 100;
-
 /// Directions of less variance than this, relative to the features', are as good as none.
 const LEAST_CORRELATION: f64 = 1e-6;
 
@@ -181,9 +178,10 @@ impl<'a> Scaled<'a> {
         (component, inertia)
     }
 
-    pub fn lloyd(&self, centers: &mut [Vec<f64>]) {
+    /// Moves the centers to the means of their rows, so many times at most.
+    pub fn lloyd(&self, centers: &mut [Vec<f64>], iterations: usize) {
         let mut before = f64::INFINITY;
-        for _ in 0..LLOYD {
+        for _ in 0..iterations {
             let (component, inertia) = self.nearest(centers);
             if inertia >= before || self.is_cancelled() {
                 return;
@@ -303,7 +301,7 @@ mod tests {
         let scaled = Scaled::new(&data);
         let mut centers = scaled.plus_plus(5, &mut rng(1));
         let before = scaled.nearest(&centers).1;
-        scaled.lloyd(&mut centers);
+        scaled.lloyd(&mut centers, 100);
         let (labels, after) = scaled.nearest(&centers);
         assert!(after < before);
         for (c, center) in centers.iter().enumerate() {

@@ -2,9 +2,10 @@
 //!
 //! The sample holds at most `max(2048, 256 k, 8 k (d+1))` rows, those of smallest hash of seed and row number, so
 //! that it does not depend on who reads the rows in which order. Candidates are drawn by distances in units of the
-//! features' standard deviations and, in turn, in the axes in which the features are uncorrelated. They run side by side
-//! on the sample, the worse half leaving after each leg; then components are split and merged as long as the objective
-//! rises, and those that collapsed are seeded once more. Random responsibilities, whose likelihood after a few
+//! features' standard deviations and, in turn, in the axes in which the features are uncorrelated, as drawn and, for
+//! `k > 2`, after some of Lloyd's iterations. They run side by side on the sample, the worse half leaving after each leg;
+//! then components of the best that differ are split and merged as long as the objective rises, and of their ends the
+//! one with the fewest collapsed components is taken, which are seeded once more. Random responsibilities, whose likelihood after a few
 //! iterations says nothing, are drawn once. Where `n_init` is given, so many candidates run until each stops, and the
 //! best goes on as it is; a single one goes on as it was drawn.
 
@@ -27,9 +28,8 @@ use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
 use kmeans::Scaled;
-pub use sample::sample_rows;
-pub use sample::{candidates, Drawn, Sampler};
 use sample::{hash, sample};
+pub use sample::{candidates, sample_rows, Drawn, Sampler};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,10 +74,15 @@ pub struct Draw {
     pub seed: u64,
 }
 
+/// Lloyd's iterations at most: of the method that is named after them, and of every other run of candidates.
+const LLOYD: usize = 100;
+const SHORT_LLOYD: usize = 10;
 /// EM iterations each candidate gets before half of them go.
 const LEG: u32 = 6;
 /// EM iterations on the sample at most, for the last one left and for each where `n_init` is given.
 const LONG: u32 = 1000;
+/// Mean objectives that differ by no more belong to one optimum.
+const SAME: f64 = 1e-5;
 /// EM iterations the chosen one gets on the sample, when there are so many times more rows than in the sample.
 const POLISH: u32 = 100;
 const WORTH_POLISH: usize = 4;
@@ -109,8 +114,25 @@ impl Draw {
     /// # Errors
     /// If fewer than `k` rows count, if no candidate's covariances can be factorised, or if interrupted.
     pub fn start(self, features: &[String], rows: &dyn Rows, options: &Options, pass: Pass) -> Result<Model> {
-        let drawn = sample(rows, sample_rows(self.k, rows.d()), self.seed);
-        self.start_on(features, &drawn, rows.n_rows() as u64, options, pass)
+        self.start_sharing(&mut None, features, rows, options, pass)
+    }
+
+    /// The same with the sample drawn for an earlier start on these rows, where it serves; else it is drawn anew.
+    ///
+    /// # Errors
+    /// As those of [`Draw::start`].
+    pub fn start_sharing(
+        self,
+        drawn: &mut Option<Drawn>,
+        features: &[String],
+        rows: &dyn Rows,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<Model> {
+        let size = sample_rows(self.k, rows.d());
+        let shared = drawn.take().filter(|drawn| drawn.is(size, self.seed));
+        let drawn = drawn.insert(shared.unwrap_or_else(|| sample(rows, size, self.seed)));
+        self.start_on(features, drawn, rows.n_rows() as u64, options, pass)
     }
 
     /// Draws the start on a sample of so many rows.
@@ -120,7 +142,7 @@ impl Draw {
     pub fn start_on(
         self,
         features: &[String],
-        Drawn { sample, label, complete }: &Drawn,
+        Drawn { sample, label, complete, .. }: &Drawn,
         n_rows: u64,
         options: &Options,
         pass: Pass,
@@ -136,7 +158,15 @@ impl Draw {
         if options.covariance_type.structure().shape(self.k, sample.d()).2 < sample.d() {
             metrics.push(scaled.alike());
         }
-        let drawn = |i: u32| self.candidate(search, &metrics[i as usize % metrics.len()], i);
+        let drawn = |i: u32| {
+            let turn = i as usize;
+            let lloyd = match self.method {
+                Method::KMeans => LLOYD,
+                _ if self.k > 2 && turn / metrics.len() % 2 == 1 => SHORT_LLOYD,
+                _ => 0,
+            };
+            self.candidate(search, &metrics[turn % metrics.len()], i, lloyd)
+        };
         let model = match self.n_init {
             _ if self.k == 1 => drawn(0)?,
             Some(1) => drawn(0)?,
@@ -148,9 +178,10 @@ impl Draw {
             None => {
                 let (candidates, finalists) = effort(self.k);
                 let winners = search.race((0..candidates).map(drawn), finalists)?;
-                let moved = best(
-                    winners.into_iter().map(|w| split_merge::split_and_merge(search, w, self.seed, complete)),
-                )?;
+                let moved = winners
+                    .into_iter()
+                    .map(|winner| split_merge::split_and_merge(search, winner, self.seed, complete));
+                let moved = collapse::soundest(search, moved)?;
                 collapse::reseed(search, moved)?.1
             }
         };
@@ -160,15 +191,16 @@ impl Draw {
         Ok(search.improve(model, POLISH)?.1)
     }
 
-    fn candidate(self, search: Search, scaled: &Scaled, i: u32) -> Result<Model> {
+    /// The candidate of this number, after so many of Lloyd's iterations at most.
+    fn candidate(self, search: Search, scaled: &Scaled, i: u32, lloyd: usize) -> Result<Model> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(u64::from(i));
         match self.method {
             Method::Random => search.assigned(&Dirichlet { k: self.k, seed: rng.random() }),
             Method::KMeansPlusPlus | Method::KMeans => {
                 let mut centers = scaled.plus_plus_beside(search.label, self.k, &mut rng);
-                if self.method == Method::KMeans && search.label.is_empty() {
-                    scaled.lloyd(&mut centers);
+                if search.label.is_empty() {
+                    scaled.lloyd(&mut centers, lloyd);
                 }
                 let mut component = scaled.nearest(&centers).0;
                 component.iter_mut().zip(search.label).for_each(|(c, known)| *c = known.or(*c));
@@ -221,7 +253,9 @@ impl Search<'_> {
     }
 
     /// Runs candidates side by side; after each leg, which is twice as long as the one before, the better half goes on
-    /// (successive halving: Jamieson & Talwalkar 2016). Candidates that fail are passed over as long as one does not.
+    /// (successive halving: Jamieson & Talwalkar 2016). Those that are left run until each stops; where two end at one
+    /// optimum, one that left in the last leg takes the place. Candidates that fail are passed over as long as one does
+    /// not.
     fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
         let mut field = Vec::new();
@@ -233,28 +267,42 @@ impl Search<'_> {
             }
         }
         let mut leg = LEG;
+        let mut last_to_leave = Vec::new();
         while field.len() > finalists {
             let mut ran = Vec::new();
-            for mut em in field {
-                match em.run(&self.rows(), self.pass, Some(leg)) {
-                    Ok(_) => ran.push(em),
-                    Err(Error::Interrupted) => return Err(Error::Interrupted),
-                    Err(error) => failure = error,
-                }
+            for em in field {
+                ran.extend(self.ran(em, Some(leg), &mut failure)?);
             }
-            ran.sort_by(|a, b| scored(b).0.total_cmp(&scored(a).0));
-            ran.truncate(ran.len().div_ceil(2));
+            ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
+            last_to_leave = ran.split_off(ran.len().div_ceil(2));
             field = ran;
             leg *= 2;
         }
-        if field.is_empty() {
+        let apart = self.options.tol.max(SAME) * self.sample.weight.iter().sum::<f64>();
+        let mut found: Vec<Scored> = Vec::new();
+        for em in field.into_iter().chain(last_to_leave) {
+            if found.len() == finalists {
+                break;
+            }
+            let end = self.ran(em, None, &mut failure)?.map(|em| scored(&em));
+            found.extend(end.filter(|end| found.iter().all(|other| (other.0 - end.0).abs() > apart)));
+        }
+        if found.is_empty() {
             return Err(failure);
         }
-        let finish = |mut em: Em| {
-            em.run(&self.rows(), self.pass, None)?;
-            Ok(scored(&em))
-        };
-        field.into_iter().map(finish).collect()
+        Ok(found)
+    }
+
+    /// The candidate after so many iterations, or until it stops; none where it fails, for the reason left behind.
+    fn ran(&self, mut em: Em, iterations: Option<u32>, failure: &mut Error) -> Result<Option<Em>> {
+        match em.run(&self.rows(), self.pass, iterations) {
+            Ok(_) => Ok(Some(em)),
+            Err(Error::Interrupted) => Err(Error::Interrupted),
+            Err(error) => {
+                *failure = error;
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -264,18 +312,26 @@ pub fn drawn(rows: &dyn Rows, k: usize, seed: u64) -> Drawn {
     sample(rows, sample_rows(k, rows.d()), seed)
 }
 
+fn objective(em: &Em) -> f64 {
+    em.objective().unwrap_or(f64::NEG_INFINITY)
+}
+
 fn scored(em: &Em) -> Scored {
-    let objective = em.objective().unwrap_or(f64::NEG_INFINITY);
-    (objective, em.model().unwrap_or_else(|| em.ask().clone()))
+    (objective(em), em.model().unwrap_or_else(|| em.ask().clone()))
 }
 
 /// The candidate of highest objective; candidates that fail are passed over as long as one does not.
 fn best(candidates: impl Iterator<Item = Result<Scored>>) -> Result<Scored> {
-    let mut best: Option<Scored> = None;
+    best_of(candidates, |candidate, than| candidate.0 > than.0)
+}
+
+/// The first candidate that no other is better than, in the same way.
+fn best_of<T>(candidates: impl Iterator<Item = Result<T>>, is_better: impl Fn(&T, &T) -> bool) -> Result<T> {
+    let mut best: Option<T> = None;
     let mut failure = Error::Interrupted;
     for candidate in candidates {
         match candidate {
-            Ok(found) if best.as_ref().is_none_or(|(b, _)| found.0 > *b) => best = Some(found),
+            Ok(found) if best.as_ref().is_none_or(|than| is_better(&found, than)) => best = Some(found),
             Ok(_) => {}
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => failure = error,

@@ -10,12 +10,21 @@ pub fn sample_rows(k: usize, d: usize) -> usize {
 
 /// Rows, what is known of their components, and whether they are all that count.
 pub struct Drawn {
+    size: usize,
+    seed: u64,
     /// The rows, in their order.
     pub sample: Sample,
     /// The component of each row, where it is known; empty where none is.
     pub label: Vec<Option<u32>>,
     /// Whether every row that counts is in it.
     pub complete: bool,
+}
+
+impl Drawn {
+    /// Whether a sample of this size and seed would be the same.
+    pub fn is(&self, size: usize, seed: u64) -> bool {
+        (self.complete && self.sample.n_rows() <= size) || (self.size, self.seed) == (size, seed)
+    }
 }
 
 /// Draws the same sample from rows that come block by block, in any order.
@@ -63,7 +72,8 @@ impl Sampler {
         let mut chosen: Vec<&Candidate> = self.chosen.iter().collect();
         chosen.sort_unstable_by_key(|c| c.hash);
         let complete = self.limit == u64::MAX && chosen.len() <= size;
-        chosen.truncate(size.min(self.size));
+        let size = size.min(self.size);
+        chosen.truncate(size);
         chosen.sort_unstable_by_key(|c| c.row);
         let columns = (0..d).map(|j| chosen.iter().map(|c| c.features[j]).collect()).collect();
         let weight = chosen.iter().map(|c| c.weight).collect();
@@ -71,7 +81,7 @@ impl Sampler {
         if label.iter().all(Option::is_none) {
             label.clear();
         }
-        Drawn { sample: Sample { columns, weight }, label, complete }
+        Drawn { size, seed: self.seed, sample: Sample { columns, weight }, label, complete }
     }
 }
 
@@ -133,7 +143,7 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
     if label.iter().all(Option::is_none) {
         label.clear();
     }
-    Drawn { sample, label, complete }
+    Drawn { size, seed, sample, label, complete }
 }
 
 fn for_each_block(rows: &dyn Rows, mut visit: impl FnMut(usize, &Block)) {
@@ -186,6 +196,19 @@ mod tests {
                 assert_eq!(sample.columns[0], order.iter().map(|i| *i as f64).collect::<Vec<f64>>());
                 assert_eq!(sample.weight, order.iter().map(|i| (i % 5) as f64).collect::<Vec<f64>>());
             }
+        }
+    }
+
+    #[test]
+    fn a_sample_serves_where_another_would_be_the_same() {
+        let rows = numbered(2500);
+        for (drawn, wanted) in [((700, 1), (700, 1)), ((700, 1), (700, 2)), ((700, 1), (900, 1))] {
+            let (first, second) = (sample(&rows, drawn.0, drawn.1), sample(&rows, wanted.0, wanted.1));
+            assert_eq!(first.is(wanted.0, wanted.1), first.sample.columns == second.sample.columns);
+        }
+        let whole = sample(&rows, 2000, 1);
+        for (size, seed, served) in [(2000, 2, true), (9000, 1, true), (1999, 1, false)] {
+            assert_eq!(whole.is(size, seed), served);
         }
     }
 

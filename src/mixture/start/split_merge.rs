@@ -3,6 +3,7 @@
 //!
 //! What a split would gain is measured by a mixture of two on the component's own rows, what a merger would cost by the
 //! moments of the pair and the entropy between its members. The moves that promise most are tried by EM on the sample.
+//! A move that makes a component collapse is not made, however far the objective rises.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -12,6 +13,7 @@ use super::super::error::{Error, Result};
 use super::super::model::Model;
 use super::super::rows::{Labels, Rows, Sample};
 use super::super::statistics::Statistics;
+use super::collapse::{soundest, Judged};
 use super::kmeans::Scaled;
 use super::{best, Scored, Search};
 
@@ -33,10 +35,10 @@ const WORTH: f64 = 1e-6;
 /// Splits and merges as long as the objective rises: where the sample is `complete`, by anything; else by more than the
 /// parameters of a component would gain on rows of no structure, so that it rises on the other rows too.
 pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool) -> Result<Scored> {
-    let mut current = start;
-    if current.1.k() < 3 {
-        return Ok(current);
+    if start.1.k() < 3 {
+        return Ok(start);
     }
+    let Judged { mut lost, candidate: mut current } = Judged::new(search, start.clone())?;
     let total: f64 = search.sample.weight.iter().sum();
     let parameters = current.1.n_parameters() as f64 / current.1.k() as f64;
     let worth = if complete { WORTH } else { parameters / search.sample.n_rows() as f64 };
@@ -45,18 +47,23 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool)
         let mut found = None;
         for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(TRIALS) {
             match search.improve(model, TRIAL) {
-                Ok(trial) if trial.0 > better => found = Some(trial),
+                Ok(trial) if trial.0 > better => {
+                    found = Some(Judged::new(search, trial)?).filter(|trial| trial.lost.len() <= lost.len());
+                }
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Ok(_) | Err(_) => continue,
+                Ok(_) | Err(_) => {}
             }
-            break;
+            if found.is_some() {
+                break;
+            }
         }
         match found {
-            Some(trial) => current = trial,
+            Some(trial) => (lost, current) = (trial.lost, trial.candidate),
             None => break,
         }
     }
-    search.improve(current.1, search.options.max_iter)
+    let end = search.improve(current.1, search.options.max_iter)?;
+    Ok(soundest(search, [start, end].into_iter().map(Ok))?.candidate)
 }
 
 /// A component in two, and what that gains.

@@ -133,7 +133,7 @@ fn a_large_sample_is_polished_on_its_rows_only() {
         let scaled = Scaled::new(&sample);
         let (names, options) = (names(1), options(CovarianceType::Full));
         let search = search(&names, &sample, &options);
-        (draw.candidate(search, &scaled, 0).unwrap(), sample)
+        (draw.candidate(search, &scaled, 0, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
     assert!(model == drawn(&small).0 || small.weight.len() > 2048);
@@ -177,7 +177,7 @@ fn as_many_components_as_rows() {
     let scaled = Scaled::new(&rows);
     let (draw, names, options) = (draw(7, Method::KMeans), names(2), options(CovarianceType::Diag));
     let search = search(&names, &rows, &options);
-    let model = draw.candidate(search, &scaled, 0).unwrap().sorted();
+    let model = draw.candidate(search, &scaled, 0, LLOYD).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
     assert_eq!(model.means().column(0).to_vec(), expected);
@@ -332,5 +332,56 @@ fn a_label_changes_the_density_of_its_row_to_the_joint_one() {
             None => free.log_density()[i],
         };
         assert_close(known.log_density()[i], expected, 1e-9);
+    }
+}
+
+/// Two groups of 60 rows, and one row so far off that a component of its own raises the likelihood as far as the floor
+/// lets it.
+fn with_an_outlier() -> Sample {
+    let mut rows = rows(121, 2, 4);
+    rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x = 0.3 * *x + 6.0 * (i % 2) as f64);
+    (rows.columns[0][120], rows.columns[1][120]) = (9.0, 9.0);
+    rows
+}
+
+#[test]
+fn a_component_on_a_single_row_is_no_gain() {
+    let rows = with_an_outlier();
+    let (names, options) = (names(2), options(CovarianceType::Full));
+    let search = search(&names, &rows, &options);
+    let evaluated = |component: &dyn Fn(usize) -> u32| {
+        let component: Vec<Option<u32>> = (0..121).map(|i| Some(component(i))).collect();
+        let model = search.assigned(&Labels { k: 3, component: &component }).unwrap();
+        search.improve(model, 0).unwrap()
+    };
+    let spike = evaluated(&|i| if i == 120 { 2 } else { (i % 2) as u32 });
+    let sound = evaluated(&|i| [0, 1, 2, 1][i % 4]);
+    assert!(spike.0 > sound.0, "{} {}", spike.0, sound.0);
+    let judged = collapse::soundest(search, [Ok(spike.clone()), Ok(sound.clone())].into_iter()).unwrap();
+    assert_eq!((judged.lost.len(), judged.candidate), (0, sound));
+    let alone = collapse::soundest(search, [Ok(spike.clone())].into_iter()).unwrap();
+    assert_eq!((alone.lost.len(), &alone.candidate), (1, &spike));
+    for seed in 0..10 {
+        let model =
+            start(Draw { seed, ..draw(3, Method::KMeansPlusPlus) }, &rows, CovarianceType::Full).unwrap();
+        let judged = collapse::Judged::new(search, (0.0, model)).unwrap();
+        assert_eq!(judged.lost, [0; 0], "{seed}");
+    }
+}
+
+#[test]
+fn finalists_end_at_different_optima() {
+    let rows = rows(300, 2, 8);
+    let (names, options) = (names(2), options(CovarianceType::Spherical));
+    let search = search(&names, &rows, &options);
+    let scaled = Scaled::new(&rows);
+    let drawn = |i| draw(5, Method::KMeansPlusPlus).candidate(search, &scaled, i, 0);
+    // Each candidate comes twice.
+    let winners = search.race((0..16).map(|i| drawn(i / 2)), 4).unwrap();
+    assert!(winners.len() > 1);
+    for (n, (a, _)) in winners.iter().enumerate() {
+        for (b, _) in &winners[..n] {
+            assert!((a - b).abs() > SAME * 300.0, "{a} {b}");
+        }
     }
 }

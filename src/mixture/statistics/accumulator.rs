@@ -85,13 +85,18 @@ impl Accumulator {
         (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
     }
 
-    /// Adds the rows of a block whose components hold responsibilities.
+    /// Adds the rows of a block whose lanes hold responsibilities, in all components.
     pub fn absorb(&mut self, block: &Block) {
+        self.absorb_in(block, &[]);
+    }
+
+    /// Adds the rows of a block whose lanes hold responsibilities in some components; in all of them if none is named.
+    pub fn absorb_in(&mut self, block: &Block, components: &[u32]) {
         let level = self.level;
         level.run(Figures { sums: self, block });
         match self.layout {
-            Layout::ByRow => level.run(ByRow { sums: self, block }),
-            Layout::ByFeature => level.run(ByFeature { sums: self, block }),
+            Layout::ByRow => level.run(ByRow { sums: self, block, components }),
+            Layout::ByFeature => level.run(ByFeature { sums: self, block, components }),
         }
     }
 
@@ -126,6 +131,11 @@ impl Accumulator {
         }
         (statistics, accurate)
     }
+}
+
+/// The component of a lane.
+pub fn component_of(components: &[u32], lane: usize) -> usize {
+    components.get(lane).map_or(lane, |c| *c as usize)
 }
 
 /// Adds the figures of the rows.

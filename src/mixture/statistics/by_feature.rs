@@ -4,7 +4,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::Accumulator;
+use super::accumulator::{component_of, Accumulator};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::Block;
 
@@ -37,6 +37,8 @@ pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f6
 pub struct ByFeature<'a> {
     pub sums: &'a mut Accumulator,
     pub block: &'a Block,
+    /// What the lanes of the block are; all components if none is named.
+    pub components: &'a [u32],
 }
 
 impl WithSimd for ByFeature<'_> {
@@ -44,7 +46,7 @@ impl WithSimd for ByFeature<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sums, block } = self;
+        let Self { sums, block, components } = self;
         let (d, width, stride) = (sums.d, padded(sums.d), block.stride().max(1));
         let entries = entries(d);
         sums.scratch.refill(width * (stride + 1 + 2 * CHUNK) + stride, 0.0);
@@ -54,7 +56,8 @@ impl WithSimd for ByFeature<'_> {
         let (z, wz) = rest.split_at_mut(width * CHUNK);
         transpose(block, rows, width);
         let (rows, _) = S::as_simd_f64s(rows);
-        for (c, r) in block.responsibilities.chunks_exact(stride).enumerate() {
+        for (lane, r) in block.responsibilities.chunks_exact(stride).enumerate() {
+            let c = component_of(components, lane);
             active(r, block.weight(), &mut sums.active, share);
             about[..d].copy_from_slice(&sums.about[c * d..][..d]);
             let own = &mut sums.sums[c * entries..][..entries];

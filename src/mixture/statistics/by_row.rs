@@ -4,7 +4,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::Accumulator;
+use super::accumulator::{component_of, Accumulator};
 use super::Scatter;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::Block;
@@ -78,6 +78,8 @@ fn pairwise(lanes: &[f64]) -> f64 {
 pub struct ByRow<'a> {
     pub sums: &'a mut Accumulator,
     pub block: &'a Block,
+    /// What the lanes of the block are; all components if none is named.
+    pub components: &'a [u32],
 }
 
 impl WithSimd for ByRow<'_> {
@@ -85,16 +87,18 @@ impl WithSimd for ByRow<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sums, block } = self;
+        let Self { sums, block, components } = self;
         match (sums.form, sums.d) {
-            (Scatter::Diagonal, _) => each::<S, Diagonal>(simd, sums, block),
-            (Scatter::Full, 1) => each::<S, Small<1>>(simd, sums, block),
-            (Scatter::Full, 2) => each::<S, Small<2>>(simd, sums, block),
-            (Scatter::Full, 3) => each::<S, Small<3>>(simd, sums, block),
-            (Scatter::Full, 4) => each::<S, Small<4>>(simd, sums, block),
-            (Scatter::Full, SMALL) => each::<S, Small<SMALL>>(simd, sums, block),
-            (Scatter::Full, _) if S::REGISTER_COUNT >= 32 => each::<S, Tiles<TILE>>(simd, sums, block),
-            (Scatter::Full, _) => each::<S, Tiles<2>>(simd, sums, block),
+            (Scatter::Diagonal, _) => each::<S, Diagonal>(simd, sums, block, components),
+            (Scatter::Full, 1) => each::<S, Small<1>>(simd, sums, block, components),
+            (Scatter::Full, 2) => each::<S, Small<2>>(simd, sums, block, components),
+            (Scatter::Full, 3) => each::<S, Small<3>>(simd, sums, block, components),
+            (Scatter::Full, 4) => each::<S, Small<4>>(simd, sums, block, components),
+            (Scatter::Full, SMALL) => each::<S, Small<SMALL>>(simd, sums, block, components),
+            (Scatter::Full, _) if S::REGISTER_COUNT >= 32 => {
+                each::<S, Tiles<TILE>>(simd, sums, block, components);
+            }
+            (Scatter::Full, _) => each::<S, Tiles<2>>(simd, sums, block, components),
         }
     }
 }
@@ -121,7 +125,7 @@ trait Sums {
 }
 
 #[inline(always)]
-fn each<S: Simd, T: Sums>(simd: S, sums: &mut Accumulator, block: &Block) {
+fn each<S: Simd, T: Sums>(simd: S, sums: &mut Accumulator, block: &Block, components: &[u32]) {
     let (d, stride) = (sums.d, block.stride().max(1));
     let entries = entries(d, sums.form);
     sums.scratch.resize(T::scratch(d, stride) + stride);
@@ -131,8 +135,9 @@ fn each<S: Simd, T: Sums>(simd: S, sums: &mut Accumulator, block: &Block) {
     let (weight, _) = S::as_simd_f64s(block.weight());
     let (features, _) = S::as_simd_f64s(block.features());
     let zero = simd.splat_f64s(0.0);
-    for (c, lane) in block.responsibilities.chunks_exact(stride).enumerate() {
-        let (r, _) = S::as_simd_f64s(lane);
+    for (lane, r) in block.responsibilities.chunks_exact(stride).enumerate() {
+        let c = component_of(components, lane);
+        let (r, _) = S::as_simd_f64s(r);
         let mut any = zero;
         for ((share, r), w) in share.iter_mut().zip(r).zip(weight) {
             *share = simd.select_f64s(simd.greater_than_f64s(*w, zero), simd.mul_f64s(*r, *w), zero);

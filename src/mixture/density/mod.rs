@@ -11,7 +11,12 @@
 //! (Bishop 2006, eq. 2.43 and 9.23.)
 
 use self::log_joint::{panel_row, panels, LogJoint, SMALL};
+pub use self::nearby::{Nearby, MANY};
 use self::softmax::{Largest, LogSoftmax, Softmax};
+use std::sync::Arc;
+
+use ndarray::Axis;
+
 use super::error::{Error, Result};
 use super::linalg::{precision_factor, triangle};
 use super::model::Model;
@@ -19,6 +24,7 @@ use super::rows::{Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
 
 mod log_joint;
+mod nearby;
 mod softmax;
 
 /// A model factorised for evaluation: a constant, a mean and a factor for each component.
@@ -32,14 +38,21 @@ pub struct Density {
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
     negligible: Vec<f64>,
+    /// Reciprocals of the variances, `k·d`.
+    precisions: Vec<f64>,
+    /// Of each covariance `1 / max_i Σ_j |Σ_cij|`.
+    row_bounds: Vec<f64>,
 }
 
-/// The precision factors, shared by all components if there is only one.
+/// The precision factors of components.
 #[derive(Clone, Debug)]
 struct Factors {
     form: Form,
-    values: Vec<f64>,
-    log_det: Vec<f64>,
+    /// Factors after each other, and the logarithms of their determinants.
+    values: Arc<Vec<f64>>,
+    log_det: Arc<Vec<f64>>,
+    /// The factor of each component.
+    place: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +81,23 @@ impl Density {
         let (k, d) = (model.k(), model.d());
         let factors = Factors::new(model)?;
         let half_log_2pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
-        let constant = |(c, weight): (usize, &f64)| {
-            weight.ln() - d as f64 * half_log_2pi + factors.log_det[c % factors.log_det.len()]
-        };
+        let constant =
+            |(c, weight): (usize, &f64)| weight.ln() - d as f64 * half_log_2pi + factors.log_det(c);
         let log_constant = model.weights().iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
         let negligible = model.weights().iter().map(|weight| NEGLIGIBLE + weight.ln()).collect();
-        Ok(Self { level: Level::chosen(), k, d, log_constant, means, factors, negligible })
+        let (precisions, row_bounds) = reciprocals(model);
+        Ok(Self {
+            level: Level::chosen(),
+            k,
+            d,
+            log_constant,
+            means,
+            factors,
+            negligible,
+            precisions,
+            row_bounds,
+        })
     }
 
     /// Number of components.
@@ -94,13 +117,18 @@ impl Density {
 
     /// `½ ln det Σ_c`.
     pub fn half_log_det(&self, c: usize) -> f64 {
-        -self.factors.log_det[c % self.factors.log_det.len()]
+        -self.factors.log_det(c)
     }
 
     /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero
     /// and for those that a row is known not to belong to.
     pub fn log_joint(&self, block: &mut Block) {
-        self.level.run(LogJoint { density: self, block });
+        self.level.run(LogJoint { density: self, block, first: 0 });
+        self.settle(block);
+    }
+
+    /// Leaves largest log joint densities where log densities will be, and heeds far rows and labels.
+    fn settle(&self, block: &mut Block) {
         if self.level.run(Largest { block }) <= LOWEST {
             self.judge_far_rows(block);
         }
@@ -148,13 +176,18 @@ impl Density {
     /// The whole E-step: responsibilities in the block's components, log p and entropy of its rows.
     pub fn responsibilities(&self, block: &mut Block) {
         self.log_joint(block);
-        self.level.run(Softmax { block, negligible: &vec![EXP_MIN; self.k] });
+        self.level.run(Softmax { block, negligible: &vec![EXP_MIN; self.k], sparse: false });
     }
 
     /// The E-step for statistics: responsibilities too small to change them are zero.
     pub fn effective_responsibilities(&self, block: &mut Block) {
-        self.log_joint(block);
-        self.level.run(Softmax { block, negligible: &self.negligible });
+        self.level.run(LogJoint { density: self, block, first: 0 });
+        self.settled_responsibilities(block, false);
+    }
+
+    fn settled_responsibilities(&self, block: &mut Block, sparse: bool) {
+        self.settle(block);
+        self.level.run(Softmax { block, negligible: &self.negligible, sparse });
     }
 
     /// Log responsibilities in the block's components, and log p of its rows.
@@ -173,7 +206,7 @@ impl Factors {
             true => Form::Panels,
             false => Form::Diagonal,
         };
-        let mut factors = Self { form, values: Vec::new(), log_det: Vec::new() };
+        let (mut values, mut log_dets) = (Vec::new(), Vec::new());
         for (component, covariance) in covariances.outer_iter().enumerate() {
             let entries: Vec<f64> = covariance.iter().copied().collect();
             let singular =
@@ -187,16 +220,38 @@ impl Factors {
             if form == Form::Panels {
                 factor = panels(&factor, d);
             }
-            factors.values.append(&mut factor);
-            factors.log_det.push(log_det);
+            values.append(&mut factor);
+            log_dets.push(log_det);
         }
-        Ok(factors)
+        let place = (0..model.k()).map(|c| (c % log_dets.len()) as u32).collect();
+        Ok(Self { form, values: Arc::new(values), log_det: Arc::new(log_dets), place })
     }
 
     fn of(&self, c: usize) -> &[f64] {
         let len = self.values.len() / self.log_det.len();
-        &self.values[(c % self.log_det.len()) * len..][..len]
+        &self.values[self.place[c] as usize * len..][..len]
     }
+
+    fn log_det(&self, c: usize) -> f64 {
+        self.log_det[self.place[c] as usize]
+    }
+}
+
+/// `1/Σ_cjj`, `k·d`, and `1 / max_i Σ_j |Σ_cij|` of the covariances a model has, which one or all components share.
+fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
+    let (k, d, covariances) = (model.k(), model.d(), model.covariances());
+    let (mut precisions, mut bounds) = (Vec::with_capacity(k * d), Vec::with_capacity(k));
+    for c in 0..k {
+        let covariance = covariances.index_axis(Axis(0), c % covariances.len_of(Axis(0)));
+        let (rows, columns) = covariance.dim();
+        let whole = rows == d && columns == d;
+        let variance = |j: usize| if whole { covariance[[j, j]] } else { covariance[[0, j % columns]] };
+        let sum =
+            |i: usize| if whole { covariance.row(i).iter().map(|s| s.abs()).sum() } else { variance(i) };
+        precisions.extend((0..d).map(|j| 1.0 / variance(j)));
+        bounds.push(1.0 / (0..d).map(sum).fold(0.0, f64::max));
+    }
+    (precisions, bounds)
 }
 
 /// `1/σ_j` of a diagonal of `d` variances, or of one variance for all features, and the sum of their logs.

@@ -1,0 +1,261 @@
+//! The E-step for statistics where components are many: rows that lie close together are evaluated together, under the
+//! components that can matter to one of them.
+//!
+//! With `z = x − μ_c`, `‖A_c z‖²` is at least `max_j z_j² / Σ_cjj` (Cauchy & Schwarz) and `‖z‖² / max_i Σ_j |Σ_cij|`
+//! (Gershgorin). The nearest point of a box around the rows makes of that a bound of a component's log joint density.
+//! The component is left out if the bound is negligible beside the densities of components near the box, which are
+//! evaluated first.
+
+use std::sync::Arc;
+
+use pulp::{Simd, WithSimd};
+
+use super::log_joint::LogJoint;
+use super::softmax::Largest;
+use super::{Density, Factors};
+use crate::mixture::rows::{Block, LOWEST, PAD};
+use crate::mixture::simd::Lanes;
+
+/// Components from which rows are put in order.
+pub const MANY: usize = 48;
+/// Rows evaluated together.
+const TOGETHER: usize = 96;
+/// Components of this squared distance from a box, in their own variances, are near it.
+const NEAR: f64 = 12.0;
+
+/// A density of many components, and a tree over their means.
+pub struct Nearby<'a> {
+    density: &'a Density,
+    tree: Tree,
+    bounds: Bounds,
+}
+
+/// What bounds need, in lanes of components: for each feature means and reciprocal variances, and reciprocals of the
+/// largest sums of a row of a covariance.
+struct Bounds {
+    stride: usize,
+    means: Lanes,
+    precisions: Lanes,
+    rows: Lanes,
+}
+
+impl<'a> Nearby<'a> {
+    /// None if components are few.
+    pub fn new(density: &'a Density) -> Option<Self> {
+        (density.k >= MANY).then(|| {
+            let bounds = Bounds::new(density);
+            Self { density, tree: Tree::new(&bounds, density.k), bounds }
+        })
+    }
+
+    /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there;
+    /// the block's lanes are responsibilities in these components, all others are negligible.
+    pub fn for_each_block(&self, leaf: &Block, block: &mut Block, mut visit: impl FnMut(&Block, &[u32])) {
+        let mut distances = Lanes::default();
+        for rows in self.tree.order(leaf).chunks(TOGETHER) {
+            block.gather(leaf, rows);
+            let components = self.responsibilities(block, &mut distances);
+            visit(block, &components);
+        }
+    }
+
+    fn responsibilities(&self, block: &mut Block, distances: &mut Lanes) -> Vec<u32> {
+        let Density { level, k, log_constant, negligible, .. } = self.density;
+        level.run(Distances { bounds: &self.bounds, block, out: distances });
+        let bound = |c: usize| log_constant[c] - 0.5 * distances[c];
+        let mut components: Vec<u32> = (0..*k).filter(|c| distances[*c] <= NEAR).map(|c| c as u32).collect();
+        if components.is_empty() {
+            components.extend((0..*k).max_by(|a, b| bound(*a).total_cmp(&bound(*b))).map(|c| c as u32));
+        }
+        if (0..block.len()).any(|i| block.label(i).is_some()) {
+            components.extend((0..block.len()).filter_map(|i| block.label(i)));
+            components.sort_unstable();
+            components.dedup();
+        }
+        let near = components.len();
+        self.log_joint(block, &components, 0);
+        let least = level.run(Largest { block });
+        let mut known = components.iter().peekable();
+        let mut others = Vec::new();
+        for (c, negligible) in negligible.iter().enumerate() {
+            let is_near = known.next_if(|known| **known as usize == c).is_some();
+            if !is_near && (least <= LOWEST || bound(c) - least > *negligible) {
+                others.push(c as u32);
+            }
+        }
+        components.append(&mut others);
+        self.log_joint(block, &components[near..], near);
+        block.rename_labels(&components);
+        self.density.of(&components).settled_responsibilities(block, true);
+        components
+    }
+
+    /// Leaves log joint densities of components in the lanes from `first`, which are the last.
+    fn log_joint(&self, block: &mut Block, components: &[u32], first: usize) {
+        block.set_k(first + components.len());
+        let density = &self.density.of(components);
+        density.level.run(LogJoint { density, block, first });
+    }
+}
+
+impl Bounds {
+    fn new(density: &Density) -> Self {
+        let (k, d) = (density.k, density.d);
+        let stride = k.next_multiple_of(PAD);
+        let by_feature = |of: &[f64]| {
+            let mut lanes = Lanes::default();
+            lanes.refill(d * stride, 0.0);
+            for (e, value) in of.iter().enumerate() {
+                lanes[e % d * stride + e / d] = *value;
+            }
+            lanes
+        };
+        let mut rows = Lanes::default();
+        rows.refill(stride, 0.0);
+        rows[..k].copy_from_slice(&density.row_bounds);
+        Self { stride, means: by_feature(&density.means), precisions: by_feature(&density.precisions), rows }
+    }
+}
+
+/// Of each component a bound from below of `‖A_c (x − μ_c)‖²` for the rows of a block.
+struct Distances<'a> {
+    bounds: &'a Bounds,
+    block: &'a Block,
+    out: &'a mut Lanes,
+}
+
+impl WithSimd for Distances<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { bounds, block, out } = self;
+        let stride = bounds.stride;
+        out.refill(2 * stride, 0.0);
+        let (out, _) = S::as_mut_simd_f64s(out);
+        let (largest, squares) = out.split_at_mut(stride / S::F64_LANES);
+        let zero = simd.splat_f64s(0.0);
+        let lanes = bounds.means.chunks_exact(stride).zip(bounds.precisions.chunks_exact(stride));
+        for (j, (means, precisions)) in lanes.enumerate() {
+            let (low, high) = range(block.feature(j));
+            let (low, high) = (simd.splat_f64s(low), simd.splat_f64s(high));
+            let (means, _) = S::as_simd_f64s(means);
+            let (precisions, _) = S::as_simd_f64s(precisions);
+            let lanes = largest.iter_mut().zip(&mut *squares).zip(means).zip(precisions);
+            for (((largest, square), mean), precision) in lanes {
+                let below = simd.sub_f64s(low, *mean);
+                let above = simd.sub_f64s(*mean, high);
+                let outside = simd.max_f64s(simd.max_f64s(below, above), zero);
+                let squared = simd.mul_f64s(outside, outside);
+                *square = simd.add_f64s(*square, squared);
+                *largest = simd.max_f64s(simd.mul_f64s(squared, *precision), *largest);
+            }
+        }
+        let (rows, _) = S::as_simd_f64s(&bounds.rows);
+        for ((largest, square), row) in largest.iter_mut().zip(squares).zip(rows) {
+            *largest = simd.max_f64s(simd.mul_f64s(*square, *row), *largest);
+        }
+    }
+}
+
+/// The least and the largest of some numbers.
+#[inline(always)]
+fn range(lane: &[f64]) -> (f64, f64) {
+    let (mut low, mut high) = ([f64::INFINITY; 8], [f64::NEG_INFINITY; 8]);
+    let (groups, rest) = lane.as_chunks::<8>();
+    for group in groups {
+        for i in 0..8 {
+            low[i] = if group[i] < low[i] { group[i] } else { low[i] };
+            high[i] = if group[i] > high[i] { group[i] } else { high[i] };
+        }
+    }
+    let fold =
+        |of: [f64; 8], pick: fn(f64, f64) -> f64| of.into_iter().chain(rest.iter().copied()).reduce(pick);
+    (fold(low, f64::min).unwrap_or(0.0), fold(high, f64::max).unwrap_or(0.0))
+}
+
+/// A balanced tree of cuts between the means: node `i` has the children `2i + 1` and `2i + 2`.
+struct Tree {
+    cuts: Vec<(usize, f64)>,
+    depth: u32,
+}
+
+impl Tree {
+    fn new(bounds: &Bounds, k: usize) -> Self {
+        let depth = k.ilog2();
+        let mut tree = Self { cuts: vec![(0, 0.0); (1 << depth) - 1], depth };
+        tree.cut(0, bounds, &mut (0..k).collect::<Vec<usize>>());
+        tree
+    }
+
+    fn cut(&mut self, node: usize, bounds: &Bounds, components: &mut [usize]) {
+        if node >= self.cuts.len() || components.len() < 2 {
+            return;
+        }
+        let (means, stride) = (&bounds.means, bounds.stride);
+        let spread = |j: usize| {
+            let of = components.iter().map(|c| means[j * stride + c]);
+            of.clone().fold(f64::NEG_INFINITY, f64::max) - of.fold(f64::INFINITY, f64::min)
+        };
+        let widest = (0..means.len() / stride).max_by(|a, b| spread(*a).total_cmp(&spread(*b))).unwrap_or(0);
+        let at = |c: usize| means[widest * stride + c];
+        components.sort_unstable_by(|a, b| at(*a).total_cmp(&at(*b)));
+        let middle = components.len() / 2;
+        self.cuts[node] = (widest, 0.5 * at(components[middle - 1]) + 0.5 * at(components[middle]));
+        let (left, right) = components.split_at_mut(middle);
+        self.cut(2 * node + 1, bounds, left);
+        self.cut(2 * node + 2, bounds, right);
+    }
+
+    /// The rows that count, those of a cell after each other.
+    fn order(&self, leaf: &Block) -> Vec<u32> {
+        let mut cells = vec![0_usize; leaf.len()];
+        for _ in 0..self.depth {
+            for (i, cell) in cells.iter_mut().enumerate() {
+                let (j, cut) = self.cuts[*cell];
+                *cell = 2 * *cell + 1 + usize::from(leaf.feature(j)[i] > cut);
+            }
+        }
+        let mut starts = vec![0; (2 << self.depth) + 1];
+        for (_, cell) in cells.iter().enumerate().filter(|(i, _)| leaf.counts(*i)) {
+            starts[cell + 1] += 1;
+        }
+        for cell in 1..starts.len() {
+            starts[cell] += starts[cell - 1];
+        }
+        let mut order = vec![0; starts.last().copied().unwrap_or(0)];
+        for (i, cell) in cells.iter().enumerate().filter(|(i, _)| leaf.counts(*i)) {
+            order[starts[*cell]] = i as u32;
+            starts[*cell] += 1;
+        }
+        order
+    }
+}
+
+impl Density {
+    /// Some of the components.
+    fn of(&self, components: &[u32]) -> Self {
+        let d = self.d;
+        let pick = |of: &[f64], width: usize| -> Vec<f64> {
+            components.iter().flat_map(|c| &of[*c as usize * width..][..width]).copied().collect()
+        };
+        let place = components.iter().map(|c| self.factors.place[*c as usize]).collect();
+        let factors = Factors {
+            form: self.factors.form,
+            values: Arc::clone(&self.factors.values),
+            log_det: Arc::clone(&self.factors.log_det),
+            place,
+        };
+        Self {
+            level: self.level,
+            k: components.len(),
+            d,
+            log_constant: pick(&self.log_constant, 1),
+            means: pick(&self.means, d),
+            factors,
+            negligible: pick(&self.negligible, 1),
+            precisions: Vec::new(),
+            row_bounds: Vec::new(),
+        }
+    }
+}
