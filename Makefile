@@ -26,8 +26,8 @@ TITLE = @printf '\n== %s ==\n' "$(1)"
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo bench bench-rust bench-trust bench-groups notebooks test lint format test-rust test-oldest \
-	test-python docs coverage canary build wheel clean tools tools-lint
+.PHONY: help demo bench bench-rust bench-trust bench-groups bench-stream notebooks test lint format test-rust \
+	test-oldest test-python docs coverage canary build wheel clean tools tools-lint
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(firstword $(MAKEFILE_LIST)) | \
@@ -57,6 +57,10 @@ bench-trust: build ## the tables of docs/trust.md: fits beside scikit-learn's be
 bench-groups: build ## the figures of docs/groups.md: a mixture per group beside a loop (some minutes)
 	$(call TITLE,groups)
 	@$(BIN)/python benches/groups.py $(ARGS)
+
+bench-stream: build ## the table of docs/larger-than-memory.md: fits of 5 to 80 million rows (2.5 GB of disk, some minutes)
+	$(call TITLE,stream)
+	@$(BIN)/python benches/stream.py $(ARGS)
 
 test: tools-lint lint test-rust build docs test-oldest test-python ## everything continuous integration runs
 

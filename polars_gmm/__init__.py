@@ -18,12 +18,14 @@ from polars_gmm._versions import __version__  # first, because it refuses an old
 # isort: split
 from polars_gmm._accessor import gmm
 from polars_gmm._blobs import make_blobs
+from polars_gmm._em import EM
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._fit import FitReport
 from polars_gmm._model import GaussianMixture
 from polars_gmm._prior import NormalInverseWishart
 
 __all__ = [
+    "EM",
     "ConvergenceWarning",
     "FitInterrupted",
     "FitReport",

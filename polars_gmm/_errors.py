@@ -83,6 +83,15 @@ def abbreviated(names: Sequence[str]) -> str:
 
 
 @contextmanager
+def reading_interrupted() -> Generator[None, None, None]:
+    """Raise a KeyboardInterrupt while rows are read as FitInterrupted."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise FitInterrupted(None) from interrupt
+
+
+@contextmanager
 def frame_errors(schema: pl.Schema, exprs: Sequence[pl.Expr]) -> Generator[None, None, None]:
     """Raise as GmmError what Polars says of `exprs` on a frame with this schema."""
     try:

@@ -1,32 +1,88 @@
-"""The driver of a fit over columns in memory."""
+"""The driver of a fit: iterations watched, interrupted, kept in a checkpoint."""
 
 from __future__ import annotations
 
-import pickle
+import math
 import sys
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._history import history_frame
-from polars_gmm._lib import Fitter, Model
+from polars_gmm._lib import Model
 from polars_gmm._model import GaussianMixture, wrap
 from polars_gmm._progress import progress_bar
 
 if TYPE_CHECKING:
-    import polars as pl
-
+    from polars_gmm._checkpoint import Checkpoint
+    from polars_gmm._lib import Loop, Survey
     from polars_gmm._options import FitOptions
 
 _SHORTEST = 1e-9
+# Changes that tell how fast they shrink.
+_RECENT = 5
 # The limit is estimated from two steps, twice.
 _FEWEST_TO_CONVERGE = 3
 
 Evaluation: TypeAlias = tuple[int, float, float, float]
+
+
+class Driven(Protocol):
+    """The EM loop and whoever reads its rows."""
+
+    @property
+    def n_passes(self) -> int | None:
+        """Times the rows were read from a source; None where they are in memory."""
+        ...
+
+    @property
+    def iteration(self) -> int:
+        """M-steps so far."""
+        ...
+
+    @property
+    def log_likelihood(self) -> float:
+        """Log-likelihood of the last model evaluated."""
+        ...
+
+    @property
+    def change(self) -> float:
+        """What the last iteration added to its mean."""
+        ...
+
+    @property
+    def n_rows(self) -> int:
+        """Training rows."""
+        ...
+
+    @property
+    def survey(self) -> Survey:
+        """By what the rows are known again."""
+        ...
+
+    def run(self, iterations: int | None = None) -> bool:
+        """Evaluate that many models, all that are left without a number; tell whether it is done.
+
+        An interruption leaves the loop where the last complete evaluation left it.
+        """
+        ...
+
+    def as_loop(self) -> Loop:
+        """Give the loop as it stands."""
+        ...
+
+    def model(self) -> Model | None:
+        """Give the last model evaluated."""
+        ...
+
+    def history(self) -> list[Evaluation]:
+        """Give iteration, log-likelihood, change and seconds of each evaluation."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +105,11 @@ class FitReport:
         Seconds the iteration took.
     rows_per_second : float
         Training rows over `seconds`.
+    iterations_left : int or None
+        Estimate of the iterations to come, from how fast the changes shrink; None where they do
+        not shrink, or too few are known.
+    seconds_left : float or None
+        `iterations_left` times `seconds`.
 
     Examples
     --------
@@ -65,16 +126,24 @@ class FitReport:
     change: float
     seconds: float
     rows_per_second: float
+    iterations_left: int | None
     _model: Model = field(repr=False, compare=False)
     # The course of the fit, which its later iterations append to, and its length at this one.
     _course: list[Evaluation] = field(repr=False, compare=False)
     _length: int = field(repr=False, compare=False)
     _floor: float = field(repr=False, compare=False)
+    _passes: int | None = field(repr=False, compare=False)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate of the seconds to come, as `iterations_left`."""
+        return None if self.iterations_left is None else self.iterations_left * self.seconds
 
     @property
     def model(self) -> GaussianMixture:
         """The model this iteration evaluated, with its own log-likelihood."""
-        return wrap(self._model, history_frame(self._course[: self._length]), self._floor)
+        course = history_frame(self._course[: self._length])
+        return wrap(self._model, course, self._floor, self._passes)
 
     def __reduce__(self) -> tuple[Callable[..., FitReport], tuple[Any, ...]]:
         """Pickle and copy with the model, packed, and the course of the fit up to it."""
@@ -84,39 +153,39 @@ class FitReport:
             self.change,
             self.seconds,
             self.rows_per_second,
+            self.iterations_left,
         )
         course = self._course[: self._length]
-        return _unpickled, (figures, self._model.pack(), course, self._floor)
+        return _unpickled, (figures, self._model.pack(), course, self._floor, self._passes)
 
 
 def _unpickled(
-    figures: tuple[int, float, float, float, float],
+    figures: tuple[int, float, float, float, float, int | None],
     packed: bytes,
     course: list[Evaluation],
     floor: float,
+    passes: int | None,
 ) -> FitReport:
-    return FitReport(*figures, Model.unpack(packed), course, len(course), floor)
+    return FitReport(*figures, Model.unpack(packed), course, len(course), floor, passes)
 
 
 OnIteration: TypeAlias = Callable[[FitReport], object]
 
 
-def fit_in_memory(
-    read: Callable[[], pl.Series],
+def drive(
+    begin: Callable[[], Driven],
     *,
-    extras: list[str],
     options: FitOptions,
     progress: bool,
     on_iteration: OnIteration | None,
+    checkpoint: Checkpoint | None,
 ) -> GaussianMixture:
-    """Fit a mixture to one column of rows and extras.
+    """Run a fit from its start to its end.
 
     Parameters
     ----------
-    read
-        Gives the column; called once.
-    extras
-        Roles of the column's fields after the rows.
+    begin
+        Checks the rows and finds the start; called once.
     options
         Checked options.
     progress
@@ -124,6 +193,8 @@ def fit_in_memory(
     on_iteration
         Called once after every iteration; returning False ends the fit with the model evaluated
         last.
+    checkpoint
+        Where the state is kept, after the start and after every iteration.
 
     Warns
     -----
@@ -137,23 +208,25 @@ def fit_in_memory(
     GmmError
         If the rows cannot be fitted.
     """
-    fitter: Fitter | None = None
+    fit: Driven | None = None
     floor = options["covariance_floor"]
     stopped = False
     try:
-        fitter = Fitter(read(), pickle.dumps({"extras": extras, "options": options}))
-        if progress or on_iteration is not None:
+        fit = begin()
+        if checkpoint is not None:
+            checkpoint.save(fit)
+        if progress or on_iteration is not None or checkpoint is not None:
             with _progress(progress, options["max_iter"]) as show:
                 watchers = [watch for watch in (show, on_iteration) if watch is not None]
-                stopped = _iterate(fitter, watchers, floor)
+                stopped = _iterate(fit, watchers, options, checkpoint)
         else:
-            fitter.run(None)
+            fit.run(None)
     except KeyboardInterrupt as interrupt:
-        best = None if fitter is None else _last_model(fitter, floor)
+        best = None if fit is None else _last_model(fit, floor, fit.n_passes)
         raise FitInterrupted(best) from interrupt
-    model = evaluated(fitter, options)
+    model = evaluated(fit, options, fit.n_passes)
     if not stopped and unconverged(model, options):
-        warnings.warn(_shortfall(fitter, options), ConvergenceWarning, stacklevel=3)
+        warnings.warn(_shortfall(fit, options), ConvergenceWarning, stacklevel=3)
     return model
 
 
@@ -162,7 +235,7 @@ def unconverged(model: GaussianMixture, options: FitOptions) -> bool:
     return options["tol"] > 0 and options["max_iter"] > 0 and not model.converged
 
 
-def _shortfall(fitter: Fitter, options: FitOptions) -> str:
+def _shortfall(fitter: Driven, options: FitOptions) -> str:
     """Say how far a fit came; the last evaluation may have been refused."""
     tol, max_iter = options["tol"], options["max_iter"]
     if fitter.iteration + 1 < max_iter:
@@ -186,34 +259,53 @@ def _shortfall(fitter: Fitter, options: FitOptions) -> str:
     )
 
 
-def evaluated(fitter: Fitter, options: FitOptions) -> GaussianMixture:
+class Evaluated(Protocol):
+    """A loop that has evaluated models."""
+
+    def model(self) -> Model | None:
+        """Give the last model evaluated."""
+        ...
+
+    def history(self) -> list[Evaluation]:
+        """Give iteration, log-likelihood, change and seconds of each evaluation."""
+        ...
+
+
+def evaluated(fit: Evaluated, options: FitOptions, passes: int | None = None) -> GaussianMixture:
     """Give the model that a fit ended with, and its course."""
-    model = _last_model(fitter, options["covariance_floor"])
+    model = _last_model(fit, options["covariance_floor"], passes)
     if model is None:
         raise GmmError("the fit ended before a model was evaluated")
     return model
 
 
-def _last_model(fitter: Fitter, floor: float) -> GaussianMixture | None:
-    model = fitter.model()
-    return None if model is None else wrap(model, history_frame(fitter.history()), floor)
+def _last_model(fit: Evaluated, floor: float, passes: int | None) -> GaussianMixture | None:
+    model = fit.model()
+    return None if model is None else wrap(model, history_frame(fit.history()), floor, passes)
 
 
-def _iterate(fitter: Fitter, watchers: Sequence[OnIteration], floor: float) -> bool:
+def _iterate(
+    fit: Driven,
+    watchers: Sequence[OnIteration],
+    options: FitOptions,
+    checkpoint: Checkpoint | None,
+) -> bool:
     """Run to the end, or until a watcher answers False; tell whether one did."""
     done, seconds = False, 0.0
-    course: list[Evaluation] = []
+    course = fit.history()
     while not done:
         began = perf_counter()
-        done = fitter.run(1)
+        done = fit.run(1)
         seconds += perf_counter() - began
-        evaluated = fitter.history()[len(course) :]
+        if checkpoint is not None:
+            checkpoint.save(fit)
+        evaluated = fit.history()[len(course) :]
         course.extend(evaluated)
-        model = fitter.model()
+        model = fit.model()
         if model is None or not evaluated:
             continue  # the step was refused: its seconds go to the iteration that follows
-        if fitter.iteration > 0:
-            report = _report(fitter, model, course, max(seconds, _SHORTEST), floor)
+        if fit.iteration > 0:
+            report = _report(fit, model, course, max(seconds, _SHORTEST), options)
             answers = [watch(report) for watch in watchers]
             if any(answer is False for answer in answers):
                 return not done
@@ -222,19 +314,42 @@ def _iterate(fitter: Fitter, watchers: Sequence[OnIteration], floor: float) -> b
 
 
 def _report(
-    fitter: Fitter, model: Model, course: list[Evaluation], seconds: float, floor: float
+    fit: Driven, model: Model, course: list[Evaluation], seconds: float, options: FitOptions
 ) -> FitReport:
     return FitReport(
-        iteration=fitter.iteration,
-        log_likelihood=fitter.log_likelihood,
-        change=fitter.change,
+        iteration=fit.iteration,
+        log_likelihood=fit.log_likelihood,
+        change=fit.change,
         seconds=seconds,
-        rows_per_second=fitter.n_rows / seconds,
+        rows_per_second=fit.n_rows / seconds,
+        iterations_left=_iterations_left([row[2] for row in course], fit.iteration, options),
         _model=model,
         _course=course,
         _length=len(course),
-        _floor=floor,
+        _floor=options["covariance_floor"],
+        _passes=fit.n_passes,
     )
+
+
+def _iterations_left(changes: Sequence[float], iteration: int, options: FitOptions) -> int | None:
+    """Estimate the iterations until less than `tol` is left of a rise that shrinks geometrically.
+
+    With a last change c and a ratio q of one change to the one before, what is left after j more
+    iterations is c q^(j + 1) / (1 - q).
+    """
+    most = max(options["max_iter"] - iteration, 0)
+    if options["tol"] <= 0:
+        return most
+    last = [change for change in changes[-_RECENT:] if change > 0]
+    ratios = [b / a for a, b in pairwise(last)]
+    if not ratios:
+        return None
+    ratio = math.exp(math.fsum(map(math.log, ratios)) / len(ratios))
+    if not 0 < ratio < 1:
+        return None
+    now = last[-1] * ratio / (1 - ratio)
+    needed = math.log(options["tol"] / now) / math.log(ratio) if now > options["tol"] else 0.0
+    return min(math.ceil(needed), most)
 
 
 @contextmanager
@@ -250,7 +365,10 @@ def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None
 
         def advance(report: FitReport) -> None:
             bar.set_postfix(
-                log_likelihood=f"{report.log_likelihood:.8g}", change=f"{report.change:.1e}"
+                log_likelihood=f"{report.log_likelihood:.8g}",
+                change=f"{report.change:.1e}",
+                rows=f"{report.rows_per_second:.3g}/s",
+                left=_left(report),
             )
             bar.update(report.iteration - bar.n)
 
@@ -260,6 +378,12 @@ def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None
 def _print_line(report: FitReport) -> None:
     print(
         f"EM iteration {report.iteration}: log-likelihood {report.log_likelihood:.8g}, "
-        f"change {report.change:.1e}, {report.seconds:.3g} s",
+        f"change {report.change:.1e}, {report.seconds:.3g} s, "
+        f"{report.rows_per_second:.3g} rows/s, {_left(report)} left",
         file=sys.stderr,
     )
+
+
+def _left(report: FitReport) -> str:
+    seconds = report.seconds_left
+    return "unknown time" if seconds is None else f"about {seconds:.2g} s"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
+from os import PathLike
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from polars_gmm._best import best_of
+from polars_gmm._checkpoint import Checkpoint, checkpoint_path
 from polars_gmm._checks import boolean, shown
-from polars_gmm._errors import GmmError, frame_errors
+from polars_gmm._engine import Engine, Table, checked_engine
+from polars_gmm._errors import GmmError, frame_errors, reading_interrupted
 from polars_gmm._features import FeatureSpec, select_rows
-from polars_gmm._fit import OnIteration, fit_in_memory
+from polars_gmm._fit import OnIteration, drive
 from polars_gmm._options import (
     Acceleration,
     CovarianceType,
@@ -26,9 +29,10 @@ from polars_gmm._options import (
     numbers_of_components,
     optional_column,
 )
-from polars_gmm._plugin import call, importable, pack
+from polars_gmm._plugin import call, pack
 from polars_gmm._prior import NormalInverseWishart
 from polars_gmm._search import covariance_types, search_in_memory
+from polars_gmm._stream_search import search_streaming
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -59,10 +63,14 @@ class _FrameNamespace:
         labels: str | pl.Expr | None = None,
         progress: bool = False,
         on_iteration: OnIteration | None = None,
+        engine: Engine = "auto",
+        checkpoint: str | PathLike[str] | None = None,
+        resume: bool = False,
     ) -> GaussianMixture:
         """Fit a mixture to the rows of the frame by expectation-maximisation.
 
-        A lazy frame is collected once, and no other columns than those named here.
+        No other columns are read than those named here. Those of a lazy frame are collected once
+        if they are small, and else read by the streaming engine for every iteration: see `engine`.
 
         Parameters
         ----------
@@ -115,6 +123,17 @@ class _FrameNamespace:
         on_iteration
             Called with a `FitReport` once after every iteration, but those whose accelerated step
             was refused; returning False ends the fit with the model evaluated last.
+        engine
+            Who reads the rows. "in-memory" collects the columns of the fit once. "streaming"
+            makes a pass over the source for each iteration, in bounded memory, with the same
+            result. "auto" collects columns of at most 64 MiB, counted as Float64 with those of
+            `weights`, `labels` and `init`, and streams larger ones; a DataFrame is in memory.
+        checkpoint
+            File that keeps the state of the fit, replaced after the start and after every
+            iteration; whoever reads it finds a whole one.
+        resume
+            Go on from `checkpoint` if that file exists, to the same result as without the
+            interruption.
 
         Returns
         -------
@@ -126,7 +145,8 @@ class _FrameNamespace:
         GmmError
             If an option is unknown or out of range, a column is missing or not numeric, there
             are fewer rows than k, a feature is null (see `nulls`), NaN or infinite, or a weight
-            is negative, NaN or null.
+            is negative, NaN or null; if the rows change between passes; if `checkpoint` is of
+            other rows, features or options.
         FitInterrupted
             On a KeyboardInterrupt, with the last model evaluated as ``.model``.
 
@@ -181,27 +201,37 @@ class _FrameNamespace:
         if on_iteration is not None and not callable(on_iteration):
             raise GmmError(f"on_iteration must be a function; got {shown(on_iteration)}")
         shows_progress = boolean("progress", progress)
-        packed, extras = self._pack(features, options, weights=weights, labels=labels, start=start)
-        read = cache(lambda: self._read(packed))
+        read_by, resumes = checked_engine(engine), boolean("resume", resume)
+        path = checkpoint_path(checkpoint)
+        if resumes and path is None:
+            raise GmmError("resume=True needs the checkpoint to go on from: give checkpoint=...")
+        if path is not None and len(candidates) > 1:
+            raise GmmError(
+                "checkpoint holds one fit, and several k are several fits: give a single k, or "
+                "no checkpoint"
+            )
+        table = self._table(features, options, weights=weights, labels=labels, start=start)
         if len(candidates) > 1:
+            read = cache(lambda: table.column(read_by))
             return best_of(
-                lambda options, watch: fit_in_memory(
-                    read,
-                    extras=extras,
+                lambda options, watch: drive(
+                    lambda: table.begin_on(read(), options, checkpoint=None),
                     options=options,
                     progress=shows_progress,
                     on_iteration=watch,
+                    checkpoint=None,
                 ),
                 [options for options, _ in candidates],
                 criterion=order,
                 on_iteration=on_iteration,
             )
-        return fit_in_memory(
-            read,
-            extras=extras,
+        kept = None if path is None else Checkpoint(path, options, extras=table.extras)
+        return drive(
+            lambda: table.begin(options, engine=read_by, checkpoint=kept if resumes else None),
             options=options,
             progress=shows_progress,
             on_iteration=on_iteration,
+            checkpoint=kept,
         )
 
     def search(
@@ -222,11 +252,13 @@ class _FrameNamespace:
         prior: NormalInverseWishart | None = None,
         labels: str | pl.Expr | None = None,
         progress: bool = False,
+        engine: Engine = "auto",
     ) -> pl.DataFrame:
         """Fit a mixture for each number of components and covariance structure, best first.
 
-        Every candidate is what ``fit`` gives with these options. The columns are read once for
-        all of them: a lazy frame is collected once, and no other columns than those named here.
+        Every candidate is what ``fit`` gives with these options. The columns named here, and no
+        others, are read once for all of them; where they are streamed (see `engine`), candidates
+        run side by side and share each pass over the source.
 
         Parameters
         ----------
@@ -264,6 +296,8 @@ class _FrameNamespace:
         progress
             Show a bar over the candidates, or a line for each on stderr where tqdm is not
             installed.
+        engine
+            "in-memory", "streaming" or "auto", as in ``fit``.
 
         Returns
         -------
@@ -338,18 +372,27 @@ class _FrameNamespace:
             for structure in structures
         ]
         order = checked_criterion(criterion)
-        shows_progress = boolean("progress", progress)
+        shows_progress, read_by = boolean("progress", progress), checked_engine(engine)
         most = max(candidates, key=lambda options: options["k"])
-        packed, extras = self._pack(features, most, weights=weights, labels=labels)
+        table = self._table(features, most, weights=weights, labels=labels)
+        with reading_interrupted():
+            column = table.column(read_by)
+        if column is None:
+            return search_streaming(
+                table.source(table.features()),
+                candidates=candidates,
+                criterion=order,
+                progress=shows_progress,
+            )
         return search_in_memory(
-            lambda: self._read(packed),
-            extras=extras,
+            lambda: column,
+            extras=table.extras,
             candidates=candidates,
             criterion=order,
             progress=shows_progress,
         )
 
-    def _pack(
+    def _table(
         self,
         features: tuple[FeatureSpec, ...],
         options: FitOptions,
@@ -357,7 +400,7 @@ class _FrameNamespace:
         weights: str | pl.Expr | None,
         labels: str | pl.Expr | None,
         start: pl.Expr | None = None,
-    ) -> tuple[pl.Expr, list[str]]:
+    ) -> Table:
         """Pack rows and the columns beside them, and check what the schema tells of them."""
         weight, label = optional_column("weights", weights), optional_column("labels", labels)
         given = {"weights": weight, "labels": label, "init": start}
@@ -365,11 +408,7 @@ class _FrameNamespace:
         rows = select_rows(self._frame.lazy(), features, besides=besides)
         packed, extras = pack(rows, weight=weight, label=label, start=start)
         self._check_schema(packed, {"extras": extras, "options": options})
-        return packed, extras
-
-    def _read(self, packed: pl.Expr) -> pl.Series:
-        with frame_errors(self._frame.lazy().collect_schema(), [packed]):
-            return importable(self._frame.select(packed).lazy().collect().to_series())
+        return Table(self._frame, rows, packed, extras)
 
     def _check_schema(self, packed: pl.Expr, kwargs: dict[str, object]) -> None:
         """Raise what the schema tells before any row is read."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+# What JSON keeps of the fit, besides the model.
+_OF_THE_FIT = ("history", "covariance_floor", "n_passes")
 _DTYPE = pl.Struct(
     {
         "version": pl.UInt8,
@@ -94,7 +96,7 @@ class GaussianMixture:
     [[-1.0], [1.0]]
     """
 
-    __slots__ = ("_floor", "_history", "_model", "covariances", "means", "weights")
+    __slots__ = ("_floor", "_history", "_model", "_passes", "covariances", "means", "weights")
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
@@ -102,6 +104,7 @@ class GaussianMixture:
     _model: Model
     _history: pl.DataFrame | None
     _floor: float | None
+    _passes: int | None
 
     def __init__(
         self,
@@ -119,7 +122,7 @@ class GaussianMixture:
             _flat("means", means),
             _flat("covariances", covariances),
         )
-        _fill(self, model, None, None)
+        _fill(self, model)
 
     @property
     def features(self) -> list[str]:
@@ -182,6 +185,14 @@ class GaussianMixture:
     def converged(self) -> bool | None:
         """Whether the fit met its `tol` before `max_iter`; None when not made by a fit."""
         return self._model.converged
+
+    @property
+    def n_passes(self) -> int | None:
+        """Number of times the fit read all rows of a lazy frame, the first pass included.
+
+        None where the rows were in memory, and when not made by a fit; kept by JSON and pickle.
+        """
+        return self._passes
 
     @property
     def history(self) -> pl.DataFrame | None:
@@ -563,6 +574,8 @@ class GaussianMixture:
             fit["history"] = _history.to_columns(self._history)
         if self._floor is not None:
             fit["covariance_floor"] = self._floor
+        if self._passes is not None:
+            fit["n_passes"] = self._passes
         if not fit:
             return self._model.to_json()
         return json.dumps({**json.loads(self._model.to_json()), **fit})
@@ -593,11 +606,13 @@ class GaussianMixture:
         >>> pg.GaussianMixture.from_json(model.to_json()).means.tolist()
         [[0.1]]
         """
-        model, history, floor = _parsed(text)
+        model, fit = _parsed(text)
+        history, floor, passes = (fit.get(key) for key in _OF_THE_FIT)
         return wrap(
             Model.from_json(model),
             None if history is None else _history.from_columns(history),
             None if floor is None else _checked_floor(floor),
+            None if passes is None else integer("the n_passes in a model's JSON", passes),
         )
 
     def write_json(self, path: str | PathLike[str]) -> None:
@@ -738,12 +753,20 @@ class GaussianMixture:
 
 
 def wrap(
-    model: Model, history: pl.DataFrame | None = None, floor: float | None = None
+    model: Model,
+    history: pl.DataFrame | None = None,
+    floor: float | None = None,
+    passes: int | None = None,
 ) -> GaussianMixture:
     """Give a compiled model its Python face, with what is known of the fit that made it."""
     mixture = object.__new__(GaussianMixture)
-    _fill(mixture, model, history, floor)
+    _fill(mixture, model, history, floor, passes)
     return mixture
+
+
+def compiled(mixture: GaussianMixture) -> Model:
+    """Give the compiled model behind its Python face."""
+    return mixture._model
 
 
 def null_model() -> pl.Series:
@@ -752,12 +775,17 @@ def null_model() -> pl.Series:
 
 
 def _fill(
-    mixture: GaussianMixture, model: Model, history: pl.DataFrame | None, floor: float | None
+    mixture: GaussianMixture,
+    model: Model,
+    history: pl.DataFrame | None = None,
+    floor: float | None = None,
+    passes: int | None = None,
 ) -> None:
     k, d = model.k, model.d
     object.__setattr__(mixture, "_model", model)
     object.__setattr__(mixture, "_history", history)
     object.__setattr__(mixture, "_floor", floor)
+    object.__setattr__(mixture, "_passes", passes)
     object.__setattr__(mixture, "weights", _frozen(model.weights, (k,)))
     object.__setattr__(mixture, "means", _frozen(model.means, (k, d)))
     object.__setattr__(mixture, "covariances", _frozen(model.covariances, (k, d, d)))
@@ -780,15 +808,15 @@ def _bytes(data: Any) -> bytes:
     return data
 
 
-def _parsed(text: str | bytes) -> tuple[str, Any, Any]:
-    """Split JSON into that of the model alone, and the history and floor of its fit, if known."""
+def _parsed(text: str | bytes) -> tuple[str, dict[str, Any]]:
+    """Split JSON into that of the model alone, and what is known of its fit."""
     try:
         string = text if isinstance(text, str) else bytes(memoryview(text)).decode()
         content: Any = json.loads(string)
-        if not isinstance(content, dict) or not content.keys() & {"history", "covariance_floor"}:
-            return string, None, None
-        history, floor = (content.pop(key, None) for key in ("history", "covariance_floor"))
-        return json.dumps(content), history, floor
+        if not isinstance(content, dict) or not content.keys() & set(_OF_THE_FIT):
+            return string, {}
+        fit = {key: content.pop(key, None) for key in _OF_THE_FIT}
+        return json.dumps(content), fit
     except (TypeError, ValueError, RecursionError) as error:
         raise GmmError(f"expected the JSON of a model, but it does not parse: {error}") from error
 

@@ -23,6 +23,7 @@ def call(
     kwargs: Mapping[str, Any],
     elementwise: bool = False,
     scalar: bool = False,
+    shrinks: bool = False,
 ) -> pl.Expr:
     """Build the expression of a compiled function.
 
@@ -39,6 +40,8 @@ def call(
         Row i of the output depends on row i of the inputs alone.
     scalar
         The output is one value for a whole column or group.
+    shrinks
+        With `elementwise`: the output is one value for each piece that the engine cuts.
     """
     return register_plugin_function(
         plugin_path=_LIBRARY,
@@ -51,6 +54,9 @@ def call(
         # Makes the output one value per group in `group_by`, repeated to the group's length in
         # `over` and beside longer columns in `select`.
         returns_scalar=scalar,
+        # Beside is_elementwise, lets the streaming engine call the function morsel by morsel and
+        # take fewer rows than it gave.
+        changes_length=shrinks,
     )
 
 

@@ -119,16 +119,16 @@ def search_in_memory(
         for options in candidates:
             done.append(_fitted(rows, options))
             if progress:
-                _show(bar, done[-1], criterion)
+                show(bar, done[-1], criterion)
     except KeyboardInterrupt as interrupt:
-        raise FitInterrupted(_best(done, criterion)) from interrupt
+        raise FitInterrupted(best(done, criterion)) from interrupt
     finally:
         if bar is not None:
             bar.close()
-    complaint = _complaint(done)
-    if complaint is not None:
-        warnings.warn(complaint, ConvergenceWarning, stacklevel=3)
-    return _table(done, criterion)
+    said = complaint(done)
+    if said is not None:
+        warnings.warn(said, ConvergenceWarning, stacklevel=3)
+    return table(done, criterion)
 
 
 def _fitted(rows: SharedRows, options: FitOptions) -> Candidate:
@@ -141,12 +141,14 @@ def _fitted(rows: SharedRows, options: FitOptions) -> Candidate:
         return Candidate(options, None, str(error))
 
 
-def _best(done: list[Candidate], criterion: str) -> GaussianMixture | None:
+def best(done: list[Candidate], criterion: str) -> GaussianMixture | None:
+    """Give the model of lowest criterion, if there is one."""
     models = [candidate.model for candidate in done if candidate.model is not None]
     return min(models, key=lambda model: float(getattr(model, criterion)), default=None)
 
 
-def _table(done: list[Candidate], criterion: str) -> pl.DataFrame:
+def table(done: list[Candidate], criterion: str) -> pl.DataFrame:
+    """Tabulate candidates, lowest criterion first."""
     figures = pl.DataFrame([candidate.row() for candidate in done], schema=_SCHEMA)
     models = pl.concat([null_model() if it.model is None else it.model.to_struct() for it in done])
     return figures.with_columns(models.alias("model")).sort(
@@ -154,7 +156,7 @@ def _table(done: list[Candidate], criterion: str) -> pl.DataFrame:
     )
 
 
-def _complaint(done: list[Candidate]) -> str | None:
+def complaint(done: list[Candidate]) -> str | None:
     """Say in one sentence which candidates fell short, and what to do."""
     loose = [it for it in done if it.model is not None and unconverged(it.model, it.options)]
     failed = [it for it in done if it.model is None]
@@ -178,7 +180,8 @@ def _names(candidates: list[Candidate]) -> str:
     return ", ".join([*names, "..."] if len(candidates) > _NAMED else names)
 
 
-def _show(bar: Any, candidate: Candidate, criterion: str) -> None:
+def show(bar: Any, candidate: Candidate, criterion: str) -> None:
+    """Say that a candidate has ended."""
     value = getattr(candidate.model, criterion, None)
     figure = "cannot be fitted" if value is None else f"{criterion} {value:.8g}"
     if bar is None:

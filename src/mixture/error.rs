@@ -187,6 +187,24 @@ pub enum Error {
     #[error("the moments of the rows overflow double precision; rescale the features or weights, for example divide them by their largest value")]
     Overflow,
 
+    /// Rows of a stream that are not numbered as they were counted.
+    #[error("the {rows} rows of a pass are not numbered from 0 on without gaps: the engine that read them lost or repeated some; collect the columns and fit them in memory")]
+    Torn {
+        /// Rows that came.
+        rows: u64,
+    },
+
+    /// Rows that are not those of the first pass.
+    #[error("the rows are not those this fit began with: {what} was {before} and is {after}; give the same rows for the whole fit, or begin anew")]
+    Changed {
+        /// What differs.
+        what: String,
+        /// As it was.
+        before: String,
+        /// As it is.
+        after: String,
+    },
+
     /// Somebody asked to stop.
     #[error("the fit was interrupted")]
     Interrupted,

@@ -128,6 +128,16 @@ impl Em {
         }
     }
 
+    /// The options of the loop.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Whether the loop has ended.
+    pub fn is_done(&self) -> bool {
+        self.outcome.is_some()
+    }
+
     /// The model to evaluate next.
     pub fn ask(&self) -> &Model {
         &self.asked

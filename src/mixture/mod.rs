@@ -22,6 +22,8 @@
 //! | [`density`] | E-step on a block |
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
+//! | [`assembly`] | the same over rows that come in pieces, in any order |
+//! | [`survey`] | what the first pass over a stream takes: counts, moments, ranges, the start sample |
 //! | [`covariance`] | the covariance structures, the only match on their kind |
 //! | [`model`] | a validated mixture, and the M-step that makes one |
 //! | [`criterion`] | BIC, AIC and ICL |
@@ -37,6 +39,7 @@
 //! | [`error`] | every failure, as a sentence |
 
 pub mod acceleration;
+pub mod assembly;
 pub mod codec;
 pub mod coordinates;
 pub mod covariance;
@@ -54,6 +57,7 @@ pub mod rows;
 pub mod simd;
 pub mod start;
 pub mod statistics;
+pub mod survey;
 #[cfg(test)]
 mod testing;
 

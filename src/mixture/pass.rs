@@ -4,6 +4,7 @@
 //! power of two below its length, which is the tree a sequential run builds with a stack of partial sums. So the
 //! result has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::density::{Density, Nearby, MANY};
@@ -33,7 +34,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.
 /// Many components want leaves in which each has some rows, as long as these stay in a cache.
-fn leaf_rows(d: usize, k: usize) -> usize {
+pub(super) fn leaf_rows(d: usize, k: usize) -> usize {
     if k < MANY {
         return 1024;
     }
@@ -59,8 +60,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        let shares = Shares::Under { density, nearby: Nearby::new(density) };
-        self.run(rows, density.k(), form, &shares)
+        self.run(rows, form, &Summand::expected(density))
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -73,54 +73,126 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        self.run(rows, given.k(), form, &Shares::Given(given))
+        self.run(rows, form, &Summand::Assigned(given))
     }
 
-    fn run(self, rows: &dyn Rows, k: usize, form: Scatter, shares: &Shares) -> Result<Statistics> {
-        let leaves = rows.n_rows().div_ceil(leaf_rows(rows.d(), k));
+    fn run(self, rows: &dyn Rows, form: Scatter, summand: &Summand) -> Result<Statistics> {
+        let leaf = leaf_rows(rows.d(), summand.k());
+        let leaves = rows.n_rows().div_ceil(leaf);
         let grain = match self.execution {
             Execution::Sequential => usize::MAX,
             Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
-        let tree = Tree { pass: self, rows, k, form, shares, grain };
+        let tree = Tree { cancelled: self.cancelled, rows, form, summand, leaf, grain };
         tree.sum(0, leaves)
     }
 }
 
-/// What share each row has in the components.
-enum Shares<'a> {
-    /// Responsibilities that are given.
-    Given(&'a dyn Responsibilities),
+/// What rows are summed up by.
+pub enum Summand<'a> {
     /// Responsibilities under a model.
-    Under { density: &'a Density, nearby: Option<Nearby<'a>> },
+    Expected {
+        /// Of the model.
+        density: &'a Density,
+        /// Where components are many.
+        nearby: Option<Nearby<'a>>,
+    },
+    /// Responsibilities that are given.
+    Assigned(&'a dyn Responsibilities),
 }
 
-impl Shares<'_> {
+impl<'a> Summand<'a> {
+    /// Responsibilities under a model.
+    pub fn expected(density: &'a Density) -> Self {
+        Self::Expected { density, nearby: Nearby::new(density) }
+    }
+
+    /// Number of components.
+    pub fn k(&self) -> usize {
+        match self {
+            Self::Expected { density, .. } => density.k(),
+            Self::Assigned(given) => given.k(),
+        }
+    }
+
+    /// Leaves responsibilities in the components of a block that starts at a row.
     fn fill(&self, start: usize, block: &mut Block) {
         match self {
-            Self::Given(given) => {
+            Self::Expected { density, .. } => density.effective_responsibilities(block),
+            Self::Assigned(given) => {
                 block.clear();
                 given.assign(start, block);
             }
-            Self::Under { density, .. } => density.effective_responsibilities(block),
         }
     }
 
     /// First guesses of the means of a leaf that begins with this block.
     fn guess(&self, block: &Block) -> Vec<f64> {
         match self {
-            Self::Given(given) => first_counted_row(block).repeat(given.k()),
-            Self::Under { density, .. } => density.means().to_vec(),
+            Self::Expected { density, .. } => density.means().to_vec(),
+            Self::Assigned(given) => first_counted_row(block).repeat(given.k()),
         }
+    }
+
+    /// The statistics of up to a leaf of rows, block by block.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub(super) fn leaf(
+        &self,
+        rows: &dyn Rows,
+        leaf: Range<usize>,
+        cancelled: &AtomicBool,
+        (block, accumulator): (&mut Block, &mut Accumulator),
+    ) -> Result<Statistics> {
+        let Range { start, end } = leaf;
+        if let Self::Expected { nearby: Some(nearby), density } = self {
+            let mut leaf = Block::default();
+            leaf.load(rows, start, end - start, 0);
+            return Statistics::of(accumulator, density.means(), |accumulator| {
+                go_on(cancelled)?;
+                nearby.for_each_block(&leaf, block, |block, components| {
+                    accumulator.absorb_in(block, components);
+                });
+                Ok(())
+            });
+        }
+        let size = block_rows(rows.d(), self.k());
+        let load = |start: usize, block: &mut Block| {
+            block.load(rows, start, size.min(end - start), self.k());
+            self.fill(start, block);
+        };
+        load(start, block);
+        let guess = self.guess(block);
+        let mut loaded = start;
+        Statistics::of(accumulator, &guess, |accumulator| {
+            for start in (start..end).step_by(size) {
+                go_on(cancelled)?;
+                if loaded != start {
+                    load(start, block);
+                    loaded = start;
+                }
+                accumulator.absorb(block);
+            }
+            Ok(())
+        })
+    }
+}
+
+fn go_on(cancelled: &AtomicBool) -> Result<()> {
+    if cancelled.load(Ordering::Relaxed) {
+        Err(Error::Interrupted)
+    } else {
+        Ok(())
     }
 }
 
 struct Tree<'a> {
-    pass: Pass<'a>,
+    cancelled: &'a AtomicBool,
     rows: &'a dyn Rows,
-    k: usize,
     form: Scatter,
-    shares: &'a Shares<'a>,
+    summand: &'a Summand<'a>,
+    leaf: usize,
     grain: usize,
 }
 
@@ -138,11 +210,12 @@ impl Tree<'_> {
 
     /// The same tree on one thread: a stack of sums whose sizes are falling powers of two.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
-        let mut block = Block::default();
-        let mut accumulator = Accumulator::new(self.k, self.rows.d(), self.form);
+        let (k, d) = (self.summand.k(), self.rows.d());
+        let mut room = (Block::default(), Accumulator::new(k, d, self.form));
         let mut stack: Vec<Statistics> = Vec::new();
         for leaf in first..end {
-            stack.push(self.leaf(leaf, &mut block, &mut accumulator)?);
+            let rows = leaf * self.leaf..self.rows.n_rows().min((leaf + 1) * self.leaf);
+            stack.push(self.summand.leaf(self.rows, rows, self.cancelled, (&mut room.0, &mut room.1))?);
             let mut done = leaf - first + 1;
             while done.is_multiple_of(2) {
                 fold(&mut stack);
@@ -152,55 +225,12 @@ impl Tree<'_> {
         while stack.len() > 1 {
             fold(&mut stack);
         }
-        Ok(stack.pop().unwrap_or_else(|| Statistics::new(self.k, self.rows.d(), self.form)))
-    }
-
-    fn leaf(&self, leaf: usize, block: &mut Block, accumulator: &mut Accumulator) -> Result<Statistics> {
-        let size = leaf_rows(self.rows.d(), self.k);
-        let (start, end) = (leaf * size, self.rows.n_rows().min((leaf + 1) * size));
-        if let Shares::Under { nearby: Some(nearby), density } = self.shares {
-            let mut leaf = Block::default();
-            leaf.load(self.rows, start, end - start, 0);
-            return Statistics::of(accumulator, density.means(), |accumulator| {
-                self.go_on()?;
-                nearby.for_each_block(&leaf, block, |block, components| {
-                    accumulator.absorb_in(block, components);
-                });
-                Ok(())
-            });
-        }
-        let size = block_rows(self.rows.d(), self.k);
-        let load = |start: usize, block: &mut Block| {
-            block.load(self.rows, start, size.min(end - start), self.k);
-            self.shares.fill(start, block);
-        };
-        load(start, block);
-        let guess = self.shares.guess(block);
-        let mut loaded = start;
-        Statistics::of(accumulator, &guess, |accumulator| {
-            for start in (start..end).step_by(size) {
-                self.go_on()?;
-                if loaded != start {
-                    load(start, block);
-                    loaded = start;
-                }
-                accumulator.absorb(block);
-            }
-            Ok(())
-        })
-    }
-
-    fn go_on(&self) -> Result<()> {
-        if self.pass.cancelled.load(Ordering::Relaxed) {
-            Err(Error::Interrupted)
-        } else {
-            Ok(())
-        }
+        Ok(stack.pop().unwrap_or_else(|| Statistics::new(k, d, self.form)))
     }
 }
 
 /// Merges the last sum into the one before it.
-fn fold(stack: &mut Vec<Statistics>) {
+pub(super) fn fold(stack: &mut Vec<Statistics>) {
     if let Some(right) = stack.pop() {
         if let Some(left) = stack.last_mut() {
             left.merge(&right);
@@ -266,11 +296,11 @@ mod tests {
     fn the_stack_and_the_recursion_are_one_tree() {
         let rows = sample(leaf_rows(3, 2) * 45 + 7, 3, 2);
         let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
-        let shares = Shares::Under { density: &density, nearby: None };
+        let summand = &Summand::Expected { density: &density, nearby: None };
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
-                let (pass, form) = (Pass::SEQUENTIAL, Scatter::Full);
-                let tree = Tree { pass, rows: &rows, k: 2, form, shares: &shares, grain };
+                let (form, leaf) = (Scatter::Full, leaf_rows(3, 2));
+                let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, leaf, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
             for grain in [1, 2, 4, 16] {
@@ -296,8 +326,8 @@ mod tests {
                 let density = model.density().unwrap();
                 let form = kind.structure().scatter();
                 let near = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
-                let shares = Shares::Under { density: &density, nearby: None };
-                let all = Pass::SEQUENTIAL.run(&rows, 60, form, &shares).unwrap();
+                let summand = Summand::Expected { density: &density, nearby: None };
+                let all = Pass::SEQUENTIAL.run(&rows, form, &summand).unwrap();
                 assert_eq!((near.n_rows, near.total_weight), (all.n_rows, all.total_weight));
                 assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
                 assert_close(near.entropy / near.total_weight, all.entropy / all.total_weight, 1e-12);
@@ -324,8 +354,8 @@ mod tests {
         let labelled = Labelled { rows: &rows, label: &labels };
         let density = model(CovarianceType::Full, 50, 2, 5).density().unwrap();
         let near = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
-        let shares = Shares::Under { density: &density, nearby: None };
-        let all = Pass::SEQUENTIAL.run(&labelled, 50, Scatter::Full, &shares).unwrap();
+        let summand = Summand::Expected { density: &density, nearby: None };
+        let all = Pass::SEQUENTIAL.run(&labelled, Scatter::Full, &summand).unwrap();
         assert_all_close(near.weight(), all.weight(), 1e-12);
         assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
     }

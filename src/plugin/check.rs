@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::columns::{Column, Given, Table};
-use super::error::{Error, Result};
+use super::error::{Error, Result, Role};
 use crate::mixture::{Block, Responsibilities, Rows};
 
 /// Rows looked at together by the checks.
@@ -26,6 +26,13 @@ impl Fault {
         self.count += 1;
     }
 
+    fn merge(&mut self, other: Self) {
+        if self.count == 0 || (other.count > 0 && other.first < self.first) {
+            self.first = other.first;
+        }
+        self.count += other.count;
+    }
+
     fn or(self, error: impl FnOnce(usize, usize) -> Error) -> Result<()> {
         if self.count == 0 {
             Ok(())
@@ -42,6 +49,120 @@ pub enum Nulls {
     Agree,
     /// The row does not count, whatever they are.
     LeaveOut,
+}
+
+/// Faults in the weights and features of rows that weigh more than nothing.
+#[derive(Default)]
+pub struct Faults {
+    /// Weights that are null, negative, or NaN or infinite.
+    weights: [Fault; 3],
+    null: Vec<Fault>,
+    not_finite: Vec<Fault>,
+    /// Rows that count: of positive weight, without nulls.
+    n_rows: usize,
+}
+
+impl Faults {
+    /// Adds what was found in other rows.
+    pub fn merge(&mut self, other: Self) {
+        merge(&mut self.weights, &other.weights);
+        self.null.resize(other.null.len(), Fault::default());
+        merge(&mut self.null, &other.null);
+        self.not_finite.resize(other.not_finite.len(), Fault::default());
+        merge(&mut self.not_finite, &other.not_finite);
+        self.n_rows += other.n_rows;
+    }
+
+    /// The number of rows that count; nulls are faults only with `nulls`.
+    ///
+    /// # Errors
+    /// The first column at fault, with the number of faults and the first row.
+    pub fn check(self, features: &[String], weight: Option<&Role>, nulls: bool) -> Result<usize> {
+        check_weights(self.weights, weight)?;
+        for (name, (null, not_finite)) in features.iter().zip(self.null.into_iter().zip(self.not_finite)) {
+            if nulls {
+                null.or(|count, row| Error::Nulls { name: name.clone(), count, row })?;
+            }
+            not_finite.or(|count, row| Error::NotFinite { name: name.clone(), count, row })?;
+        }
+        Ok(self.n_rows)
+    }
+}
+
+fn check_weights(faults: [Fault; 3], weight: Option<&Role>) -> Result<()> {
+    let Some(role) = weight else {
+        return Ok(());
+    };
+    for (kind, fault) in ["null", "negative", "NaN or infinite"].into_iter().zip(faults) {
+        fault.or(|count, row| Error::Weights { role: role.clone(), kind, count, row })?;
+    }
+    Ok(())
+}
+
+fn merge(faults: &mut [Fault], others: &[Fault]) {
+    for (fault, other) in faults.iter_mut().zip(others) {
+        fault.merge(*other);
+    }
+}
+
+/// Faults in the labels of rows that count.
+#[derive(Default)]
+pub struct LabelFaults {
+    missing: Fault,
+    outside: Fault,
+    /// The first label outside.
+    got: f64,
+}
+
+impl LabelFaults {
+    /// Adds what was found in other rows.
+    pub fn merge(&mut self, other: &Self) {
+        if self.outside.count == 0 || (other.outside.count > 0 && other.outside.first < self.outside.first) {
+            self.got = other.got;
+        }
+        self.outside.merge(other.outside);
+        self.missing.merge(other.missing);
+    }
+
+    /// # Errors
+    /// The number of rows at fault and the first of them.
+    pub fn check(self, role: &Role, k: usize) -> Result<()> {
+        let (role, got) = (|| role.clone(), self.got);
+        self.outside.or(|count, row| Error::Labels { role: role(), k, last: k - 1, count, row, got })?;
+        self.missing.or(|count, row| Error::NullStart { role: role(), count, row })
+    }
+}
+
+/// Faults in given responsibilities.
+#[derive(Default)]
+pub struct StartFaults {
+    /// Null where the features are not, or the other way round.
+    missing: Fault,
+    not_finite: Fault,
+    negative: Fault,
+}
+
+impl StartFaults {
+    /// Adds what was found in other rows.
+    pub fn merge(&mut self, other: &Self) {
+        self.missing.merge(other.missing);
+        self.not_finite.merge(other.not_finite);
+        self.negative.merge(other.negative);
+    }
+
+    /// # Errors
+    /// The number of rows at fault and the first of them.
+    pub fn check(self, role: &Role, nulls: Nulls) -> Result<()> {
+        let role = || role.clone();
+        self.missing.or(|count, row| match nulls {
+            Nulls::Agree => Error::NullMismatch { role: role(), count, row },
+            Nulls::LeaveOut => Error::NullStart { role: role(), count, row },
+        })?;
+        let kind = "NaN or infinite";
+        self.not_finite.or(|count, row| Error::Responsibilities { role: role(), kind, count, row })?;
+        let kind = "negative";
+        self.negative.or(|count, row| Error::Responsibilities { role: role(), kind, count, row })
+    }
 }
 
 /// Numbers looked at together, in as many sums, so that the loop becomes vector code.
@@ -110,7 +231,7 @@ impl Table {
     /// # Errors
     /// The number of weights at fault and the first row.
     pub fn weighing(&self) -> Result<usize> {
-        self.check_weights()?;
+        check_weights(self.weight_faults(0), self.weight_role())?;
         let Some(Column { lane, .. }) = &self.weight else {
             return Ok(self.n_rows);
         };
@@ -130,39 +251,46 @@ impl Table {
     /// # Errors
     /// The first column at fault, with the number of faults and the first row.
     pub fn check(&self, nulls: bool) -> Result<usize> {
-        self.check_weights()?;
-        let mut count = 0;
+        self.faults(0).check(&self.features, self.weight_role(), nulls)
+    }
+
+    /// What the weights are called, if there are any.
+    pub fn weight_role(&self) -> Option<&Role> {
+        self.weight.as_ref().map(|column| &column.role)
+    }
+
+    /// The faults of all rows, which are numbered from `first` on.
+    pub fn faults(&self, first: usize) -> Faults {
         let d = self.d();
-        let mut null = vec![Fault::default(); d];
-        let mut not_finite = vec![Fault::default(); d];
+        let weights = self.weight_faults(first);
+        let mut faults = Faults {
+            weights,
+            null: vec![Fault::default(); d],
+            not_finite: vec![Fault::default(); d],
+            n_rows: 0,
+        };
         self.for_each_chunk(|start, len, lanes, weight| {
             let mut is_null = vec![false; len];
             self.source.read(start..start + len, lanes, self.checked(), |row, j| {
                 if weight[row] > 0.0 {
-                    null[j].add(start + row);
+                    faults.null[j].add(first + start + row);
                 }
                 is_null[row] = true;
             });
-            for (lane, fault) in lanes.chunks_exact(self.checked()).zip(&mut not_finite) {
+            for (lane, fault) in lanes.chunks_exact(self.checked()).zip(&mut faults.not_finite) {
                 let lane = &lane[..len];
                 if all_finite(lane) {
                     continue;
                 }
                 for (row, x) in lane.iter().enumerate() {
                     if !x.is_finite() && !is_null[row] && weight[row] > 0.0 {
-                        fault.add(start + row);
+                        fault.add(first + start + row);
                     }
                 }
             }
-            count += weight.iter().zip(&is_null).filter(|(w, null)| **w > 0.0 && !**null).count();
+            faults.n_rows += weight.iter().zip(&is_null).filter(|(w, null)| **w > 0.0 && !**null).count();
         });
-        for (name, (null, not_finite)) in self.features.iter().zip(null.into_iter().zip(not_finite)) {
-            if nulls {
-                null.or(|count, row| Error::Nulls { name: name.clone(), count, row })?;
-            }
-            not_finite.or(|count, row| Error::NotFinite { name: name.clone(), count, row })?;
-        }
-        Ok(count)
+        faults
     }
 
     /// Checks given responsibilities beside the features: numbers >= 0, and null in the same rows, or only there if
@@ -171,8 +299,12 @@ impl Table {
     /// # Errors
     /// The number of rows at fault and the first of them.
     pub fn check_responsibilities(&self, given: &Given, nulls: Nulls) -> Result<()> {
-        let mut mismatch = Fault::default();
-        let (mut negative, mut not_finite) = (Fault::default(), Fault::default());
+        self.start_faults(given, nulls, 0).check(&given.role, nulls)
+    }
+
+    /// The faults of given responsibilities, whose rows are numbered from `first` on.
+    pub fn start_faults(&self, given: &Given, nulls: Nulls, first: usize) -> StartFaults {
+        let mut faults = StartFaults::default();
         let mut given_lanes = vec![0.0; given.width() * CHECKED];
         self.for_each_chunk(|start, len, lanes, weight| {
             let (mut x_null, mut r_null) = (vec![false; len], vec![false; len]);
@@ -190,27 +322,20 @@ impl Table {
             }
             for row in (0..len).filter(|row| weight[*row] > 0.0) {
                 let mut numbers = (0..given.width()).map(|c| given_lanes[c * CHECKED + row]);
+                let number = first + start + row;
                 if x_null[row] && nulls == Nulls::LeaveOut {
                     continue;
                 }
                 if x_null[row] != r_null[row] {
-                    mismatch.add(start + row);
+                    faults.missing.add(number);
                 } else if !r_null[row] && numbers.clone().any(|r| !r.is_finite()) {
-                    not_finite.add(start + row);
+                    faults.not_finite.add(number);
                 } else if !r_null[row] && numbers.any(|r| r < 0.0) {
-                    negative.add(start + row);
+                    faults.negative.add(number);
                 }
             }
         });
-        let role = || given.role.clone();
-        mismatch.or(|count, row| match nulls {
-            Nulls::Agree => Error::NullMismatch { role: role(), count, row },
-            Nulls::LeaveOut => Error::NullStart { role: role(), count, row },
-        })?;
-        let kind = "NaN or infinite";
-        not_finite.or(|count, row| Error::Responsibilities { role: role(), kind, count, row })?;
-        let kind = "negative";
-        negative.or(|count, row| Error::Responsibilities { role: role(), kind, count, row })
+        faults
     }
 
     /// The components of the rows that count, which their labels must tell; none for the other rows.
@@ -218,9 +343,20 @@ impl Table {
     /// # Errors
     /// The number of rows at fault and the first of them.
     pub fn labels(&self, column: &Column, k: usize, nulls: bool) -> Result<Vec<Option<u32>>> {
-        let mut missing = Fault::default();
-        let mut outside = Fault::default();
-        let mut first = f64::NAN;
+        let (components, faults) = self.label_faults(column, k, nulls, 0);
+        faults.check(&column.role, k)?;
+        Ok(components)
+    }
+
+    /// The components of the rows, numbered from `first` on, and the faults in them.
+    pub fn label_faults(
+        &self,
+        column: &Column,
+        k: usize,
+        nulls: bool,
+        first: usize,
+    ) -> (Vec<Option<u32>>, LabelFaults) {
+        let mut faults = LabelFaults::default();
         let mut components = vec![None; self.n_rows];
         let mut labels = vec![0.0; self.checked()];
         self.for_each_chunk(|start, len, lanes, weight| {
@@ -231,28 +367,24 @@ impl Table {
                 let label = labels[row];
                 if z_null[row] {
                     if !nulls {
-                        missing.add(start + row);
+                        faults.missing.add(first + start + row);
                     }
                 } else if label >= 0.0 && label < k as f64 && label.fract() == 0.0 {
                     components[start + row] = Some(label as u32);
                 } else {
-                    first = if outside.count == 0 { label } else { first };
-                    outside.add(start + row);
+                    faults.got = if faults.outside.count == 0 { label } else { faults.got };
+                    faults.outside.add(first + start + row);
                 }
             }
         });
-        let role = || column.role.clone();
-        outside.or(|count, row| Error::Labels { role: role(), k, last: k - 1, count, row, got: first })?;
-        missing.or(|count, row| Error::NullStart { role: role(), count, row })?;
-        Ok(components)
+        (components, faults)
     }
 
-    fn check_weights(&self) -> Result<()> {
-        let Some(Column { role, lane }) = &self.weight else {
-            return Ok(());
-        };
-        let kinds = ["null", "negative", "NaN or infinite"];
+    fn weight_faults(&self, first: usize) -> [Fault; 3] {
         let mut faults = [Fault::default(); 3];
+        let Some(Column { lane, .. }) = &self.weight else {
+            return faults;
+        };
         let mut weight = vec![0.0; self.checked()];
         for start in (0..self.n_rows).step_by(CHECKED) {
             let len = CHECKED.min(self.n_rows - start);
@@ -260,18 +392,15 @@ impl Table {
             lane.read(start..start + len, &mut weight, |row| is_null[row] = true);
             for (row, w) in weight[..len].iter().enumerate() {
                 if is_null[row] {
-                    faults[0].add(start + row);
+                    faults[0].add(first + start + row);
                 } else if *w < 0.0 {
-                    faults[1].add(start + row);
+                    faults[1].add(first + start + row);
                 } else if !w.is_finite() {
-                    faults[2].add(start + row);
+                    faults[2].add(first + start + row);
                 }
             }
         }
-        for (kind, fault) in kinds.into_iter().zip(faults) {
-            fault.or(|count, row| Error::Weights { role: role.clone(), kind, count, row })?;
-        }
-        Ok(())
+        faults
     }
 
     /// Length of a lane that is checked.

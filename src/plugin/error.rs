@@ -204,6 +204,15 @@ impl Error {
         Self::InColumn { name: name.into(), place: Place::Row(row), source: Box::new(self) }
     }
 
+    /// The same error of rows that are numbered from `first` on.
+    #[must_use]
+    pub fn numbered(mut self, first: usize) -> Self {
+        if let Self::Width { place: Place::Row(row), .. } = &mut self {
+            *row += first;
+        }
+        self
+    }
+
     /// The same error of a batch of `rows` rows, whose rows are counted from `start` on.
     #[must_use]
     pub fn in_batch(mut self, start: usize, rows: usize) -> Self {

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use polars::prelude::{DataType, Field, PlSmallStr, PolarsResult, Series};
+use polars::prelude::{DataType, Field, NamedFrom, PlSmallStr, PolarsResult, Series};
 
 use super::cache::Factorised;
 use super::columns::{check_features, check_packed, check_start, feature_names, Input};
 use super::error::{Error, Result};
-use super::options::{CriterionKwargs, FitKwargs, MStepKwargs, ModelKwargs, NoKwargs};
+use super::options::{CriterionKwargs, FitKwargs, MStepKwargs, ModelKwargs, NoKwargs, ScanKwargs};
 use super::records::{components_dtype, components_series, criterion_series, models_series};
 use super::score::{score, score_dtype, Score, Scorer};
 use super::shell::expression;
+use super::stream::{numbered, Stream};
 use super::train;
 use super::values::{
     check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, null_series, packed_series,
@@ -32,6 +33,7 @@ expression!(pack, pack_field, NoKwargs);
 expression!(unpack, unpack_field, NoKwargs);
 expression!(components, components_field, NoKwargs);
 expression!(criterion, criterion_field, CriterionKwargs);
+expression!(scan, scan_field, ScanKwargs);
 
 /// The first input, or the first field: Polars gives at least one.
 fn first<T>(inputs: &[T]) -> Result<&T> {
@@ -318,4 +320,20 @@ fn criterion_field(fields: &[Field], kwargs: &CriterionKwargs) -> PolarsResult<F
 fn criterion(inputs: &[Series], kwargs: &CriterionKwargs) -> PolarsResult<Series> {
     let (name, models) = all_models(inputs)?;
     Ok(criterion_series(name, &models, kwargs.criterion()?))
+}
+
+fn scan_field(fields: &[Field], kwargs: &ScanKwargs) -> PolarsResult<Field> {
+    Stream::find(kwargs.scan)?;
+    Ok(Field::new(first(fields)?.name().clone(), DataType::UInt64))
+}
+
+/// Hands the rows over to the pass they are for, which is in this process; gives their number.
+fn scan(inputs: &[Series], kwargs: &ScanKwargs) -> PolarsResult<Series> {
+    let input = first(inputs)?;
+    let stream = Stream::find(kwargs.scan)?;
+    if !input.is_empty() {
+        let (rows, first) = numbered(input)?;
+        stream.absorb(&rows, first)?;
+    }
+    Ok(Series::new(input.name().clone(), [input.len() as u64]))
 }

@@ -15,6 +15,9 @@
 //! | `expressions` | the expressions: inputs and kwargs taken apart |
 //! | `import` | inputs as Polars exported them -> Series |
 //! | `shell` | the C functions by which Polars calls them |
+//! | `stream` | a pass over rows that come in pieces from a query |
+//! | `scan` | such passes and what the first one finds, for Python |
+//! | `loops` | the EM loop, for Python |
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
 
@@ -28,10 +31,13 @@ mod distinct;
 mod error;
 mod expressions;
 mod import;
+mod loops;
 mod options;
 pub mod python;
 mod records;
+mod scan;
 mod score;
 mod shell;
+mod stream;
 mod train;
 mod values;

@@ -127,6 +127,13 @@ impl FitKwargs {
     }
 }
 
+/// kwargs of `scan`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScanKwargs {
+    pub scan: u64,
+}
+
 /// What a group that cannot be fitted becomes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

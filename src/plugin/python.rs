@@ -14,11 +14,13 @@ use serde::de::DeserializeOwned;
 
 use super::columns::Input;
 use super::error::{Error, Result};
+use super::loops::Loop;
 use super::options::{FitKwargs, FitOptions, RawFitOptions};
 use super::records::models_series;
+use super::scan::{Scan, Sums, Survey};
 use super::train::{self, CheckedRows, Training};
 use super::values::Models;
-use crate::mixture::{self, codec, CovarianceType};
+use crate::mixture::{self, codec, CovarianceType, Em};
 
 create_exception!(
     polars_gmm,
@@ -33,11 +35,11 @@ impl From<Error> for PyErr {
     }
 }
 
-fn gmm_error(error: impl Into<Error>) -> PyErr {
+pub(super) fn gmm_error(error: impl Into<Error>) -> PyErr {
     error.into().into()
 }
 
-fn unpickle<T: DeserializeOwned>(kwargs: &[u8]) -> Result<T> {
+pub(super) fn unpickle<T: DeserializeOwned>(kwargs: &[u8]) -> Result<T> {
     Ok(pyo3_polars::derive::_parse_kwargs(kwargs)?)
 }
 
@@ -53,7 +55,7 @@ type Shaped = (Vec<f64>, Vec<usize>);
 
 /// A validated mixture.
 #[pyclass(frozen, module = "polars_gmm._lib")]
-struct Model(mixture::Model);
+pub(super) struct Model(pub(super) mixture::Model);
 
 impl Model {
     /// A model whose covariances are proved positive definite.
@@ -249,7 +251,7 @@ impl SharedRows {
     /// The loop at its start, for pickled options.
     fn fitter(&mut self, py: Python<'_>, options: &[u8]) -> PyResult<Fitter> {
         let options = unpickle::<RawFitOptions>(options)?.check()?;
-        Fitter::begin(py, &self.input, &mut self.rows, &options)
+        Fitter::begin(py, &self.input, &mut self.rows, &options, None)
     }
 }
 
@@ -266,13 +268,21 @@ struct Fitter {
 #[pymethods]
 impl Fitter {
     #[new]
-    fn new(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<Self> {
+    #[pyo3(signature = (series, kwargs, resumed=None, seconds=Vec::new()))]
+    fn new(
+        py: Python<'_>,
+        series: PySeries,
+        kwargs: &[u8],
+        resumed: Option<&Loop>,
+        seconds: Vec<f64>,
+    ) -> PyResult<Self> {
         let kwargs: FitKwargs = unpickle(kwargs)?;
         let options = kwargs.options.check()?;
         let input = Input::new(&series.0, &kwargs.extras)?;
         let table = input.table(None)?;
         let mut rows = interruptible(py, |_| CheckedRows::new(&input, table, &options))?;
-        Self::begin(py, &input, &mut rows, &options)
+        let resumed = resumed.map(|l| l.0.clone());
+        Ok(Self { seconds, ..Self::begin(py, &input, &mut rows, &options, resumed)? })
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
@@ -319,6 +329,16 @@ impl Fitter {
         mixture::Rows::n_rows(self.training.table.as_ref())
     }
 
+    /// The loop as it stands.
+    fn as_loop(&self) -> Loop {
+        Loop(self.training.em.clone())
+    }
+
+    /// By what the rows are known again.
+    fn survey(&self, py: Python<'_>) -> PyResult<Survey> {
+        interruptible(py, |cancelled| Survey::of(self.k, &self.training.table, cancelled))
+    }
+
     /// The last model evaluated, with its own likelihood.
     fn model(&self) -> Option<Model> {
         self.training.em.model().map(Model)
@@ -332,10 +352,16 @@ impl Fitter {
 }
 
 impl Fitter {
-    fn begin(py: Python<'_>, input: &Input, rows: &mut CheckedRows, options: &FitOptions) -> PyResult<Self> {
+    fn begin(
+        py: Python<'_>,
+        input: &Input,
+        rows: &mut CheckedRows,
+        options: &FitOptions,
+        resumed: Option<Em>,
+    ) -> PyResult<Self> {
         let training = interruptible(py, |cancelled| {
             let pass = train::cancellable(input.len(), options.k, rows.d(), cancelled);
-            rows.begin(input, options, pass)
+            rows.begin(input, options, resumed, pass)
         })?;
         Ok(Self { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
     }
@@ -352,7 +378,10 @@ fn fma_peak(py: Python<'_>, threads: usize, seconds: f64) -> PyResult<(f64, usiz
 const SIGNALS: Duration = Duration::from_millis(20);
 
 /// Runs without the GIL on Polars' threads; a signal such as Ctrl-C stops it between blocks of rows.
-fn interruptible<T: Send>(py: Python<'_>, work: impl FnOnce(&AtomicBool) -> Result<T> + Send) -> PyResult<T> {
+pub(super) fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
+) -> PyResult<T> {
     let cancelled = AtomicBool::new(false);
     let (sender, mut receiver) = channel();
     std::thread::scope(|scope| {
@@ -391,6 +420,10 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Model>()?;
     module.add_class::<Fitter>()?;
     module.add_class::<SharedRows>()?;
+    module.add_class::<Loop>()?;
+    module.add_class::<Scan>()?;
+    module.add_class::<Sums>()?;
+    module.add_class::<Survey>()?;
     module.add_function(wrap_pyfunction!(check_options, module)?)?;
     module.add_function(wrap_pyfunction!(fma_peak, module)?)
 }

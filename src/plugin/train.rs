@@ -122,24 +122,30 @@ impl CheckedRows {
         self.table.d()
     }
 
-    /// Finds the start of a fit of no more components than the rows were checked for.
+    /// Finds the start of a fit of no more components than the rows were checked for, or goes on with a loop that began
+    /// on such rows.
     ///
     /// # Errors
     /// A start of another shape, a known component that is none of the fit.
-    pub fn begin(&mut self, input: &Input, options: &FitOptions, pass: Pass) -> Result<Training> {
+    pub fn begin(
+        &mut self,
+        input: &Input,
+        options: &FitOptions,
+        resumed: Option<Em>,
+        pass: Pass,
+    ) -> Result<Training> {
         let (table, em) = (&self.table, &options.em);
         if let Some(prior) = &em.prior {
             prior.check(table.d())?;
         }
-        if let (Some(last), Some(column)) = (table.label.iter().flatten().max(), input.label()?) {
-            if *last as usize >= options.k {
-                table.labels(&column, options.k, true)?;
-            }
+        check_largest(table.label.iter().flatten().max().copied(), options.k)?;
+        if let Some(em) = resumed {
+            return Ok(Training { em, table: Arc::clone(table) });
         }
         let features = &table.features;
         let start = match &options.init {
             Init::Draw(draw) => draw.start_sharing(&mut self.drawn, features, table.as_ref(), em, pass)?,
-            Init::Model(model) => given_start(input, features, model)?,
+            Init::Model(model) => given_start(input.has_names(), input.name(), features, model)?,
             Init::Column => start_from_column(input, table, options, pass)?,
         };
         let canonical = matches!(options.init, Init::Draw(_)) && table.label.is_empty();
@@ -147,13 +153,33 @@ impl CheckedRows {
     }
 }
 
+/// Whether a fit of `k` components has the largest that labels name.
+///
+/// # Errors
+/// The largest label.
+pub fn check_largest(largest: Option<u32>, k: usize) -> Result<()> {
+    match largest {
+        Some(largest) if largest as usize >= k => {
+            let last = k - 1;
+            let message = format!(
+                "labels must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
+            );
+            Err(Error::Option(message))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The given model with its features in the order of the data: by name in a struct, else by position.
-fn given_start(input: &Input, features: &[String], model: &Model) -> Result<Model> {
-    let order = if input.has_names() {
+///
+/// # Errors
+/// Other features, or another number of them.
+pub fn given_start(has_names: bool, name: &str, features: &[String], model: &Model) -> Result<Model> {
+    let order = if has_names {
         field_order(features, model.features())?;
         field_order(model.features(), features)?
     } else {
-        check_width("features", input.name(), model.d(), features.len(), Place::Schema)?;
+        check_width("features", name, model.d(), features.len(), Place::Schema)?;
         (0..model.d()).collect()
     };
     Ok(model.reordered(features, &order))
@@ -228,7 +254,7 @@ fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
     let table = input.table(None)?;
     run(input.len(), options.k, table.d(), |pass| {
         let Training { table, mut em } =
-            CheckedRows::new(input, table, options)?.begin(input, options, pass)?;
+            CheckedRows::new(input, table, options)?.begin(input, options, None, pass)?;
         em.run(table.as_ref(), pass, None)?;
         Ok(em.model())
     })

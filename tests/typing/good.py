@@ -42,6 +42,8 @@ def frames() -> pg.GaussianMixture:
     assert_type(reports[0].iteration, int)
     assert_type(reports[0].log_likelihood + reports[0].change, float)
     assert_type(reports[0].seconds + reports[0].rows_per_second, float)
+    assert_type(reports[0].iterations_left, int | None)
+    assert_type(reports[0].seconds_left, float | None)
 
     lazy = pg.gmm(df.lazy()).fit(["x", "y"], k=2, init=model, weights=pl.col("w") * 2)
     assert_type(lazy, pg.GaussianMixture)
@@ -65,7 +67,25 @@ def frames() -> pg.GaussianMixture:
     )
     assert_type(table, pl.DataFrame)
     assert_type(pg.gmm(df.lazy()).search("x", k=2, covariance_type="diag"), pl.DataFrame)
+    pg.gmm(df.lazy()).search("x", k=2, engine="streaming")
     return model
+
+
+def streams(model: pg.GaussianMixture) -> None:
+    df = model.sample(200, seed=3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "fit.json"
+        streamed = pg.gmm(df.lazy()).fit(
+            "x", "y", k=2, engine="streaming", checkpoint=path, resume=True
+        )
+    assert_type(streamed.n_passes, int | None)
+    em = pg.EM(streamed, covariance_type="full", max_iter=10, acceleration=None, prior=None)
+    rows = pg.gmm(pl.struct("x", "y"))
+    while not em.done:
+        assert_type(em.tell(df.select(rows.statistics(em.ask()))), bool)
+    assert_type(em.model, pg.GaussianMixture | None)
+    assert_type(em.history, pl.DataFrame)
+    assert_type(pg.EM.from_json(em.to_json()), pg.EM)
 
 
 def expressions(model: pg.GaussianMixture) -> None:
@@ -166,6 +186,7 @@ def errors() -> None:
 
 if __name__ == "__main__":
     fitted = frames()
+    streams(fitted)
     expressions(fitted)
     values(fitted)
     travels(fitted)

@@ -30,8 +30,8 @@ use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
 use kmeans::Scaled;
+pub use sample::{candidates, sample_rows, Drawn, Sampler};
 use sample::{hash, sample};
-pub use sample::{sample_rows, Drawn};
 
 /// How a candidate is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,7 +134,21 @@ impl Draw {
         let size = sample_rows(self.k, rows.d());
         let shared = drawn.take().filter(|drawn| drawn.is(size, self.seed));
         let drawn = drawn.insert(shared.unwrap_or_else(|| sample(rows, size, self.seed)));
-        let Drawn { sample, label, complete, .. } = &*drawn;
+        self.start_on(features, drawn, rows.n_rows() as u64, options, pass)
+    }
+
+    /// Draws the start on a sample of so many rows.
+    ///
+    /// # Errors
+    /// As [`Draw::start`].
+    pub fn start_on(
+        self,
+        features: &[String],
+        Drawn { sample, label, complete, .. }: &Drawn,
+        n_rows: u64,
+        options: &Options,
+        pass: Pass,
+    ) -> Result<Model> {
         let complete = *complete;
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
@@ -144,7 +158,7 @@ impl Draw {
         let search = Search { features, sample, label, options, pass };
         let scaled = Scaled::new(sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
-        if options.covariance_type.structure().shape(self.k, rows.d()).2 < rows.d() {
+        if options.covariance_type.structure().shape(self.k, sample.d()).2 < sample.d() {
             metrics.push(scaled.alike());
         }
         let drawn = |i: u32| {
@@ -174,7 +188,7 @@ impl Draw {
                 collapse::reseed(search, moved)?.1
             }
         };
-        if complete || rows.n_rows() < WORTH_POLISH * sample.n_rows() {
+        if complete || n_rows < (WORTH_POLISH * sample.n_rows()) as u64 {
             return Ok(model);
         }
         Ok(search.improve(model, POLISH)?.1)
@@ -296,6 +310,12 @@ impl Search<'_> {
     }
 }
 
+/// The sample a start of `k` components is drawn on.
+#[cfg(test)]
+pub fn drawn(rows: &dyn Rows, k: usize, seed: u64) -> Drawn {
+    sample(rows, sample_rows(k, rows.d()), seed)
+}
+
 fn objective(em: &Em) -> f64 {
     em.objective().unwrap_or(f64::NEG_INFINITY)
 }
@@ -339,11 +359,19 @@ pub fn assigned(
         return Err(Error::TooFewRows { k: given.k(), n_rows: rows.n_rows() as u64 });
     }
     let statistics = pass.assigned(rows, given, options.covariance_type.structure().scatter())?;
+    maximized(features, &statistics, options)
+}
+
+/// The start that statistics of given responsibilities make by an M-step.
+///
+/// # Errors
+/// If a component has no row.
+pub fn maximized(features: &[String], statistics: &Statistics, options: &Options) -> Result<Model> {
     if let Some(component) = statistics.weight().iter().position(|w| *w == 0.0) {
         return Err(Error::EmptyStart { component });
     }
-    let bounds = Regularisation::new(options, &statistics);
-    Model::maximize_within(&features.into(), options.covariance_type, &statistics, &bounds, None)
+    let bounds = Regularisation::new(options, statistics);
+    Model::maximize_within(&features.into(), options.covariance_type, statistics, &bounds, None)
 }
 
 /// Rows of responsibilities from Dirichlet(1, …, 1): exponentials divided by their sum, made anew for each row.

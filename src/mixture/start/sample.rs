@@ -12,10 +12,12 @@ pub fn sample_rows(k: usize, d: usize) -> usize {
 pub struct Drawn {
     size: usize,
     seed: u64,
-    pub(super) sample: Sample,
+    /// The rows, in their order.
+    pub sample: Sample,
     /// The component of each row, where it is known; empty where none is.
-    pub(super) label: Vec<Option<u32>>,
-    pub(super) complete: bool,
+    pub label: Vec<Option<u32>>,
+    /// Whether every row that counts is in it.
+    pub complete: bool,
 }
 
 impl Drawn {
@@ -23,6 +25,83 @@ impl Drawn {
     pub fn is(&self, size: usize, seed: u64) -> bool {
         (self.complete && self.sample.n_rows() <= size) || (self.size, self.seed) == (size, seed)
     }
+}
+
+/// Draws the same sample from rows that come block by block, in any order.
+#[derive(Default)]
+pub struct Sampler {
+    size: usize,
+    seed: u64,
+    chosen: Vec<Candidate>,
+    /// Rows of this hash or a larger one are not among the chosen.
+    limit: u64,
+}
+
+/// A row that may be in the sample.
+pub struct Candidate {
+    hash: u64,
+    row: u64,
+    features: Vec<f64>,
+    weight: f64,
+    label: Option<u32>,
+}
+
+impl Sampler {
+    /// For a sample of at most `size` rows.
+    pub fn new(size: usize, seed: u64) -> Self {
+        Self { size, seed, chosen: Vec::new(), limit: u64::MAX }
+    }
+
+    /// The seed, and the hash that a row must be below to be drawn.
+    pub fn threshold(&self) -> (u64, u64) {
+        (self.seed, self.limit)
+    }
+
+    /// Takes rows, of a hash below the threshold at some time.
+    pub fn extend(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
+        self.chosen.extend(candidates.into_iter().filter(|c| c.hash < self.limit));
+        if self.chosen.len() > 2 * self.size {
+            self.chosen.select_nth_unstable_by_key(self.size, |c| c.hash);
+            self.limit = self.chosen[self.size].hash;
+            self.chosen.truncate(self.size);
+        }
+    }
+
+    /// A sample of at most `size` of all rows taken, no more than the sampler is for.
+    pub fn draw(&self, d: usize, size: usize) -> Drawn {
+        let mut chosen: Vec<&Candidate> = self.chosen.iter().collect();
+        chosen.sort_unstable_by_key(|c| c.hash);
+        let complete = self.limit == u64::MAX && chosen.len() <= size;
+        let size = size.min(self.size);
+        chosen.truncate(size);
+        chosen.sort_unstable_by_key(|c| c.row);
+        let columns = (0..d).map(|j| chosen.iter().map(|c| c.features[j]).collect()).collect();
+        let weight = chosen.iter().map(|c| c.weight).collect();
+        let mut label: Vec<Option<u32>> = chosen.iter().map(|c| c.label).collect();
+        if label.iter().all(Option::is_none) {
+            label.clear();
+        }
+        Drawn { size, seed: self.seed, sample: Sample { columns, weight }, label, complete }
+    }
+}
+
+/// The rows of a block, numbered from `start` on, that count and whose hash lies below the threshold.
+pub fn candidates(
+    (seed, limit): (u64, u64),
+    start: u64,
+    block: &Block,
+) -> impl Iterator<Item = Candidate> + use<'_> {
+    (0..block.len()).filter_map(move |i| {
+        let row = start + i as u64;
+        let hash = hash(seed, row);
+        (hash < limit && block.counts(i)).then(|| Candidate {
+            hash,
+            row,
+            features: (0..block.d()).map(|j| block.feature(j)[i]).collect(),
+            weight: block.weight()[i],
+            label: block.label(i),
+        })
+    })
 }
 
 /// The `size` rows of smallest hash among those that count, in row order.

@@ -1,0 +1,211 @@
+"""Checkpoints: a fit goes on from its file to the bits of a fit that was not interrupted."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import polars_gmm as pg
+from datasets import by_quantile, faithful
+from support import says
+
+K3: dict[str, Any] = {"k": 3, "init": pl.col("start")}
+ENGINES = ("in-memory", "streaming")
+
+
+def frame() -> pl.LazyFrame:
+    return faithful().with_columns(by_quantile(faithful()["waiting"], 3)).lazy()
+
+
+def same_course(a: pg.GaussianMixture, b: pg.GaussianMixture) -> bool:
+    assert a.history is not None
+    assert b.history is not None
+    return a == b and a.history.drop("seconds").equals(b.history.drop("seconds"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "stops"), [("in-memory", (1, 2, 6, 30)), ("streaming", (1, 5, 30))]
+)
+def test_a_fit_goes_on_from_any_iteration(tmp_path: Path, engine: Any, stops: Any) -> None:
+    whole = frame().gmm.fit(**K3, engine=engine)
+    assert whole.n_iter is not None
+    path = tmp_path / "fit.json"
+    for stop in stops:
+
+        def enough(report: pg.FitReport, stop: int = stop) -> bool:
+            return report.iteration < stop
+
+        kept: dict[str, Any] = {"engine": engine, "checkpoint": path}
+        partial = frame().gmm.fit(**K3, **kept, on_iteration=enough)
+        assert partial.n_iter is not None
+        assert partial.n_iter >= min(stop, whole.n_iter)
+        seen: list[pg.FitReport] = []
+        model = frame().gmm.fit(**K3, **kept, resume=True, on_iteration=seen.append)
+        assert same_course(model, whole)
+        assert all(report.iteration > partial.n_iter for report in seen)
+        assert model.n_passes == (None if engine == "in-memory" else whole.n_passes)
+    again = frame().gmm.fit(**K3, **kept, resume=True)  # it had ended
+    assert same_course(again, whole)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_engines_go_on_from_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "fit.json"
+    whole = frame().gmm.fit(**K3)
+    for first, second in (ENGINES, ENGINES[::-1]):
+        frame().gmm.fit(**K3, engine=first, checkpoint=path, on_iteration=lambda r: r.iteration < 4)
+        assert same_course(
+            frame().gmm.fit(**K3, engine=second, checkpoint=path, resume=True), whole
+        )
+
+
+def test_without_a_file_a_fit_begins(tmp_path: Path) -> None:
+    path = str(tmp_path / "fit.json")
+    assert frame().gmm.fit(**K3, checkpoint=path, resume=True) == frame().gmm.fit(**K3)
+    with says(pg.GmmError, "resume=True needs the checkpoint"):
+        frame().gmm.fit(**K3, resume=True)
+    with says(pg.GmmError, "checkpoint must be the path of a file; got 3"):
+        frame().gmm.fit(**K3, checkpoint=3)  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="nowhere"):
+        frame().gmm.fit(**K3, checkpoint=tmp_path / "nowhere" / "fit.json")
+
+
+def stopped(path: Path, **options: Any) -> None:
+    """Leave the checkpoint of a fit that has not ended."""
+    frame().gmm.fit(
+        **{**K3, **options}, checkpoint=path, on_iteration=lambda report: report.iteration < 4
+    )
+
+
+OTHER_ROWS = {
+    "fewer": frame().head(270),
+    "other values": frame().with_columns(pl.col("waiting") * 1.001),
+    "another row": frame().with_columns(
+        eruptions=pl.when(pl.int_range(pl.len()) == 9).then(1.0).otherwise("eruptions")
+    ),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("other", OTHER_ROWS)
+def test_other_rows_are_refused(tmp_path: Path, other: str, ended: bool, engine: Any) -> None:
+    path = tmp_path / "fit.json"
+    if ended:
+        frame().gmm.fit(**K3, checkpoint=path)
+    else:
+        stopped(path)
+    with says(pg.GmmError, "rows are not those this fit began with: .* was .* and is"):
+        OTHER_ROWS[other].gmm.fit(**K3, checkpoint=path, resume=True, engine=engine)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"covariance_type": "tied"}, "covariance_type='full', but this one has .*'tied'"),
+        ({"tol": 1e-3}, "tol=1e-06, but this one has tol=0.001"),
+        ({"max_iter": 5}, "max_iter=1000, but this one has max_iter=5"),
+        ({"seed": 1}, "seed=0, but this one has seed=1"),
+        ({"init": "k-means++"}, "init='column', but this one has init='k-means"),
+        ({"k": 2}, "k=3, but this one has k=2"),
+        ({"weights": "waiting"}, r"the columns \['start'\] beside"),
+        ({"prior": pg.NormalInverseWishart()}, "prior=None, but this one has prior="),
+        ({"acceleration": None}, "acceleration='quasi-newton', but this one has .*None"),
+    ],
+    ids=str,
+)
+def test_other_options_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    path = tmp_path / "fit.json"
+    stopped(path)
+    with says(pg.GmmError, words, "resume=False to begin anew"):
+        frame().gmm.fit(**{**K3, **options}, checkpoint=path, resume=True)
+
+
+def test_other_features_and_another_start_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fit.json"
+    stopped(path)
+    with says(
+        pg.GmmError, r"features \['eruptions', 'waiting'\], but this one is to \['waiting'\]"
+    ):
+        frame().gmm.fit("waiting", **K3, checkpoint=path, resume=True)
+    plane = frame().select("eruptions", "waiting")
+    starts = [frame().gmm.fit(**K3, max_iter=n, tol=0) for n in (0, 1)]
+    plane.gmm.fit(k=3, init=starts[0], checkpoint=path)
+    with says(pg.GmmError, "another model to start from"):
+        plane.gmm.fit(k=3, init=starts[1], checkpoint=path, resume=True)
+
+
+def test_damaged_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "fit.json"
+    stopped(path)
+    text = path.read_text()
+    content = json.loads(text)
+    content["loop"]["em"]["iteration"] += 1
+    later = {**json.loads(text), "version": 2}
+    damaged = {
+        "does not parse": text[: len(text) // 2],
+        "something else": "{}",
+        "was changed after it was written": json.dumps(content),
+        "its version is 2": json.dumps(later),
+        "missing field": json.dumps({**json.loads(text), "survey": {}}),
+        "seconds": json.dumps({**json.loads(text), "seconds": []}),
+        "not those of its features": text.replace('"minima": [', '"minima": [0.5, '),
+    }
+    for words, written in damaged.items():
+        path.write_text(written)
+        with says(pg.GmmError, "not a checkpoint that can be gone on from", words):
+            frame().gmm.fit(**K3, checkpoint=path, resume=True)
+        path.write_text(text)
+    assert frame().gmm.fit(**K3, checkpoint=path, resume=True) == frame().gmm.fit(**K3)
+
+
+KILLED = """
+import sys
+import polars as pl, polars_gmm as pg
+
+source, path, log = sys.argv[1:]
+with open(log, "a", buffering=1) as file:
+    model = pl.scan_parquet(source).gmm.fit(
+        k=6, tol=0, max_iter=60, engine="streaming", checkpoint=path, resume=True,
+        init="random", on_iteration=lambda report: print(report.iteration, file=file),
+    )
+    print("done", file=file)
+"""
+
+
+def test_kill_9_loses_at_most_one_pass(tmp_path: Path) -> None:
+    source, path, log = (tmp_path / name for name in ("rows.parquet", "fit.json", "log"))
+    df = pg.make_blobs(60_000, centers=6, std=3.0, seed=1).drop("label")
+    df.write_parquet(source, row_group_size=9000)
+    command = [sys.executable, "-c", KILLED, str(source), str(path), str(log)]
+    kills = 0
+    for wait in (0.03, 0.12, 0.21, 0.3, *[3600.0]):
+        log.write_text("")
+        with subprocess.Popen(command, cwd=Path(__file__).parent) as fit:
+            until = time.perf_counter() + 60
+            while not log.read_text() and fit.poll() is None and time.perf_counter() < until:
+                time.sleep(0.005)
+            try:
+                fit.wait(wait)
+            except subprocess.TimeoutExpired:
+                fit.send_signal(signal.SIGKILL)
+                kills += 1
+        reported = log.read_text().split()
+        iteration = json.loads(path.read_text())["loop"]["em"]["iteration"]
+        if reported[-1] != "done":
+            # The file holds the M-step of every iteration reported: what was under way is lost.
+            assert iteration >= int(reported[-1])
+    assert kills >= 1
+    assert reported[-1] == "done"
+    resumed = pl.scan_parquet(source).gmm.fit(
+        k=6, tol=0, max_iter=60, init="random", engine="streaming", checkpoint=path, resume=True
+    )
+    assert same_course(resumed, df.gmm.fit(k=6, tol=0, max_iter=60, init="random"))
