@@ -13,7 +13,6 @@ __all__ = [
     "Survey",
     "__version__",
     "check_options",
-    "check_rows",
 ]
 
 __version__: str

@@ -416,6 +416,5 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Scan>()?;
     module.add_class::<Sums>()?;
     module.add_class::<Survey>()?;
-    module.add_function(wrap_pyfunction!(check_options, module)?)?;
-    module.add_function(wrap_pyfunction!(check_rows, module)?)
+    module.add_function(wrap_pyfunction!(check_options, module)?)
 }
