@@ -65,7 +65,7 @@ def test_known_components() -> None:
     assert known.gmm.search(k=[2, 3], labels="z").equals(table)
     with pytest.warns(
         pg.ConvergenceWarning,
-        match="cannot be fitted.*k=1 full.*labels must be integers from 0 to 0",
+        match='cannot be fitted.*k=1 full.*labels "z" must be integers from 0 to 0',
     ):
         table = known.gmm.search("eruptions", "waiting", k=[1, 2], labels="z")
     assert table["model"].is_null().to_list() == [False, True]

@@ -368,6 +368,29 @@ mod tests {
     }
 
     #[test]
+    fn many_components_are_cut_as_few_are() {
+        let n = 3 * leaf_rows(3, 60) + 1001;
+        let mut rows = whole_weights(sample(n, 3, 4));
+        rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += (i % 60) as f64 * 20.0);
+        rows.columns[1][877] = f64::NAN;
+        let label: Vec<Option<u32>> = (0..n).map(|i| (i % 11 == 3).then_some((i % 7) as u32)).collect();
+        let density = model(CovarianceType::Full, 60, 3, 5).density().unwrap();
+        let summand = &Summand::expected(&density);
+        for label in [&label[..], &[]] {
+            let whole = Labelled { rows: &rows, label };
+            let expected = Pass::SEQUENTIAL.e_step(&whole, &density, Scatter::Full).unwrap();
+            for most in [700, 9000, n] {
+                let assembly = Assembly::new(60, 3, Scatter::Full);
+                for (start, len) in cuts(n, most, 1) {
+                    let piece = Piece { rows: &rows, label, start, len };
+                    assembly.absorb(&piece, start as u64, summand, &NEVER).unwrap();
+                }
+                assert_eq!(assembly.finish(summand).unwrap(), expected, "pieces up to {most}");
+            }
+        }
+    }
+
+    #[test]
     fn given_responsibilities_are_cut_with_their_rows() {
         let n = 20_011;
         let rows = sample(n, 2, 8);

@@ -259,7 +259,7 @@ impl Survey {
     /// # Errors
     /// The largest label.
     pub fn check_labels(&self, k: usize) -> Result<()> {
-        check_largest(self.labelled, k)
+        check_largest(self.labelled, self.layout.label.as_ref(), k)
     }
 
     /// The sample for a start of `k` components, and the number of all rows.

@@ -69,7 +69,7 @@ pub struct Layout {
     pub has_names: bool,
     pub features: Vec<String>,
     weight: Option<Role>,
-    label: Option<Role>,
+    pub label: Option<Role>,
 }
 
 /// The E-step of one model.

@@ -8,7 +8,7 @@ use polars_core::runtime::RAYON;
 use super::cache::Factorised;
 use super::check::{Nulls, Watched};
 use super::columns::{check_width, field_order, Input, StartColumn, Table};
-use super::error::{Error, Place, Result};
+use super::error::{Error, Place, Result, Role};
 use super::options::{Candidates, FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
 use crate::mixture::start::Drawn;
@@ -138,7 +138,8 @@ impl CheckedRows {
         if let Some(prior) = &em.prior {
             prior.check(table.d())?;
         }
-        check_largest(table.label.iter().flatten().max().copied(), options.k)?;
+        let largest = table.label.iter().flatten().max().copied();
+        check_largest(largest, input.label()?.map(|column| column.role).as_ref(), options.k)?;
         if let Some(em) = resumed {
             return Ok(Training { em, table: Arc::clone(table) });
         }
@@ -157,12 +158,12 @@ impl CheckedRows {
 ///
 /// # Errors
 /// The largest label.
-pub fn check_largest(largest: Option<u32>, k: usize) -> Result<()> {
+pub fn check_largest(largest: Option<u32>, role: Option<&Role>, k: usize) -> Result<()> {
     match largest {
         Some(largest) if largest as usize >= k => {
-            let last = k - 1;
+            let (last, labels) = (k - 1, role.map_or_else(|| "labels".into(), Role::to_string));
             let message = format!(
-                "labels must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
+                "{labels} must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
             );
             Err(Error::Option(message))
         }
