@@ -12,6 +12,8 @@ from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._history import history_frame
 from polars_gmm._lib import Model
@@ -307,7 +309,7 @@ def _iterate(
         if fit.iteration > 0:
             report = _report(fit, model, course, max(seconds, _SHORTEST), options)
             answers = [watch(report) for watch in watchers]
-            if any(answer is False for answer in answers):
+            if any(isinstance(answer, bool | np.bool_) and not answer for answer in answers):
                 return not done
         seconds = 0.0
     return False

@@ -381,3 +381,10 @@ def check_scores(df: pl.DataFrame, model: pg.GaussianMixture, w: Array) -> None:
     densities = scores["l"].to_numpy()
     assert np.isfinite(densities).all()
     assert abs(model.log_likelihood - w @ densities) <= 1e-11 * (w @ np.abs(densities))
+
+
+@pytest.mark.parametrize("repeated", [1e6, 1e-3, 40.0])
+def test_repeated_rows_are_a_component_rather_than_two_alike(repeated: float) -> None:
+    df = pl.DataFrame({"x": [5.0, 6.0, 7.0, *[repeated] * 3]})
+    model = df.gmm.fit("x", k=2)
+    assert np.allclose(np.sort(model.means.ravel()), np.sort([6.0, repeated]), rtol=1e-6)

@@ -47,7 +47,22 @@ pub fn reseed(search: Search, start: Judged) -> Result<Scored> {
     }
 }
 
-/// The components that weigh nothing or whose own rows are fewer than `d + 1` distinct ones.
+/// Components are the same if their means and variances differ by no more than this, in units of the deviations.
+const SAME: f64 = 1e-3;
+
+/// Whether component `c` is the same as one before it.
+fn repeats(model: &Model, c: usize) -> bool {
+    let (means, covariances) = (model.means(), model.full_covariances());
+    let same = |b: usize| {
+        (0..model.d()).all(|j| {
+            let (own, other) = (covariances[[c, j, j]], covariances[[b, j, j]]);
+            (means[[c, j]] - means[[b, j]]).abs() <= SAME * own.sqrt() && (own - other).abs() <= SAME * own
+        })
+    };
+    (0..c).any(same)
+}
+
+/// The components that weigh nothing, whose own rows are fewer than `d + 1` distinct ones, or that repeat another.
 fn collapsed(search: Search, model: &Model) -> Result<Vec<usize>> {
     let mut own: Vec<Vec<Vec<u64>>> = vec![Vec::new(); model.k()];
     let enough = model.d() + 1;
@@ -64,7 +79,7 @@ fn collapsed(search: Search, model: &Model) -> Result<Vec<usize>> {
             }
         }
     });
-    Ok((0..model.k()).filter(|c| own[*c].len() < enough).collect())
+    Ok((0..model.k()).filter(|c| own[*c].len() < enough || repeats(model, *c)).collect())
 }
 
 /// The model whose lost components hold the worst explained rows, `d + 1` or a share of all rows each.
