@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import warnings
 from typing import Any
 
@@ -163,7 +161,7 @@ def test_an_interruption_has_the_best_so_far(monkeypatch: pytest.MonkeyPatch) ->
 
     def interrupted(rows: Any, options: Any) -> Any:
         if options["k"] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
         return fitted(rows, options)
 
     monkeypatch.setattr(_search, "_fitted", interrupted)
