@@ -191,6 +191,7 @@ impl Part {
         summand: &Summand,
         block: &mut Block,
     ) -> Self {
+        // Responsibilities under a model are computed once the leaf is whole.
         let k = if let Summand::Assigned(given) = summand { given.k() } else { 0 };
         let room = |lanes: usize| vec![Vec::with_capacity(end - start); lanes];
         let (features, responsibilities) = (room(rows.d()), room(k));
@@ -198,9 +199,8 @@ impl Part {
         let size = block_rows(rows.d(), k);
         for start in (start..end).step_by(size) {
             block.load(rows, start, size.min(end - start), k);
-            if let Summand::Assigned(given) = summand {
-                block.clear();
-                given.assign(start, block);
+            if k > 0 {
+                summand.fill(start, block);
             }
             for (j, lane) in part.features.iter_mut().enumerate() {
                 lane.extend_from_slice(block.feature(j));

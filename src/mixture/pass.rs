@@ -116,7 +116,7 @@ impl<'a> Summand<'a> {
     }
 
     /// Leaves responsibilities in the components of a block that starts at a row.
-    fn fill(&self, start: usize, block: &mut Block) {
+    pub(super) fn fill(&self, start: usize, block: &mut Block) {
         match self {
             Self::Expected { density, .. } => density.effective_responsibilities(block),
             Self::Assigned(given) => {

@@ -1,5 +1,7 @@
-//! Components that collapsed on fewer than `d + 1` distinct rows, or lost their weight: the likelihood they add grows
-//! without bound and says nothing, so they are avoided before it counts, and seeded once more.
+//! Components that collapsed on fewer than `d + 1` distinct rows, lost their weight, or repeat another: the likelihood
+//! they add grows without bound and says nothing, or is none, so they are avoided before it counts, and seeded once more.
+
+use ndarray::Array3;
 
 use super::super::error::{Error, Result};
 use super::super::model::Model;
@@ -50,9 +52,9 @@ pub fn reseed(search: Search, start: Judged) -> Result<Scored> {
 /// Components are the same if their means and variances differ by no more than this, in units of the deviations.
 const SAME: f64 = 1e-3;
 
-/// Whether component `c` is the same as one before it.
-fn repeats(model: &Model, c: usize) -> bool {
-    let (means, covariances) = (model.means(), model.full_covariances());
+/// Whether component `c` is the same as one before it; `covariances` are those of the model, whole.
+fn repeats(model: &Model, covariances: &Array3<f64>, c: usize) -> bool {
+    let means = model.means();
     let same = |b: usize| {
         (0..model.d()).all(|j| {
             let (own, other) = (covariances[[c, j, j]], covariances[[b, j, j]]);
@@ -79,7 +81,9 @@ fn collapsed(search: Search, model: &Model) -> Result<Vec<usize>> {
             }
         }
     });
-    Ok((0..model.k()).filter(|c| own[*c].len() < enough || repeats(model, *c)).collect())
+    let covariances = model.full_covariances();
+    let lost = |c: &usize| own[*c].len() < enough || repeats(model, &covariances, *c);
+    Ok((0..model.k()).filter(lost).collect())
 }
 
 /// The model whose lost components hold the worst explained rows, `d + 1` or a share of all rows each.
