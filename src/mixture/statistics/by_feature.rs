@@ -10,11 +10,16 @@ use crate::mixture::rows::Block;
 
 /// Features are padded to a multiple of this.
 const PAD: usize = 8;
-/// Rows whose differences stay in a first-level cache.
-const CHUNK: usize = 64;
+/// Numbers that stay in a first-level cache.
+const CACHED: usize = 4096;
 
 fn padded(d: usize) -> usize {
     d.next_multiple_of(PAD)
+}
+
+/// Rows whose differences are kept.
+fn chunk_rows(width: usize) -> usize {
+    (CACHED / width).clamp(16, 64)
 }
 
 /// Numbers of a component: weight (padded), mean, and `d` padded rows of the scatter, right as far as its diagonal.
@@ -48,70 +53,138 @@ impl WithSimd for ByFeature<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { sums, block, components } = self;
         let (d, width, stride) = (sums.d, padded(sums.d), block.stride().max(1));
-        let entries = entries(d);
-        sums.scratch.refill(width * (stride + 1 + 2 * CHUNK) + stride, 0.0);
+        let (entries, chunk) = (entries(d), chunk_rows(width));
+        sums.scratch.refill(width * (stride + 1 + chunk) + stride, 0.0);
         let (rows, rest) = sums.scratch.split_at_mut(width * stride);
         let (about, rest) = rest.split_at_mut(width);
-        let (share, rest) = rest.split_at_mut(stride);
-        let (z, wz) = rest.split_at_mut(width * CHUNK);
+        let (roots, y) = rest.split_at_mut(stride);
         transpose(block, rows, width);
         let (rows, _) = S::as_simd_f64s(rows);
         for (lane, r) in block.responsibilities.chunks_exact(stride).enumerate() {
             let c = component_of(components, lane);
-            active(r, block.weight(), &mut sums.active, share);
+            let weight = active::<S>(simd, r, block.weight(), &mut sums.active, roots);
             about[..d].copy_from_slice(&sums.about[c * d..][..d]);
-            let own = &mut sums.sums[c * entries..][..entries];
-            let (head, own) = own.split_at_mut(PAD);
+            let (head, own) = sums.sums[c * entries..][..entries].split_at_mut(PAD);
+            head[0] += weight;
             let (own, _) = S::as_mut_simd_f64s(own);
             let (mean, scatter) = own.split_at_mut(width / S::F64_LANES);
             let (about, _) = S::as_simd_f64s(about);
-            for (chunk, share) in sums.active.chunks(CHUNK).zip(share.chunks(CHUNK)) {
-                let (z, _) = S::as_mut_simd_f64s(z);
-                for (n, (row, w)) in chunk.iter().zip(share).enumerate() {
-                    head[0] += w;
-                    let w = simd.splat_f64s(*w);
-                    let (wz, _) = S::as_mut_simd_f64s(wz);
-                    let vectors = about.len();
-                    let x = &rows[*row as usize * vectors..][..vectors];
-                    let (z, wz) = (&mut z[n * vectors..][..vectors], &mut wz[n * vectors..][..vectors]);
-                    for j in 0..vectors {
-                        z[j] = simd.sub_f64s(x[j], about[j]);
-                        wz[j] = simd.mul_f64s(w, z[j]);
-                        mean[j] = simd.add_f64s(mean[j], wz[j]);
-                    }
-                }
-                let wz = &wz[..chunk.len() * width];
-                triangle_of_tiles::<S>(simd, d, wz, z, scatter);
+            for (active, roots) in sums.active.chunks(chunk).zip(roots.chunks(chunk)) {
+                let y = &mut y[..active.len() * width];
+                let shares = Shares { active, roots };
+                scaled_differences::<S>(simd, &shares, rows, about, y, mean);
+                triangle_of_tiles::<S>(simd, d, y, scatter);
             }
         }
     }
 }
 
-/// Rows after rows of `width` features.
+/// The rows that have a share in a component, and the roots of their shares.
+struct Shares<'a> {
+    active: &'a [u32],
+    roots: &'a [f64],
+}
+
+/// Rows after rows of `width` features, eight of them at a time: one by one they would be scattered.
 fn transpose(block: &Block, rows: &mut [f64], width: usize) {
     let stride = block.stride().max(1);
-    for (j, lane) in block.features().chunks_exact(stride).enumerate() {
-        for (row, x) in rows.chunks_exact_mut(width).zip(lane) {
-            row[j] = *x;
+    for (group, lanes) in block.features().chunks(PAD * stride).enumerate() {
+        let (first, lanes) = (group * PAD, lanes.chunks_exact(stride));
+        if lanes.len() == PAD {
+            let mut own: [&[f64]; PAD] = [&[]; PAD];
+            own.iter_mut().zip(lanes).for_each(|(own, lane)| *own = lane);
+            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+                row[first..][..PAD].copy_from_slice(&own.map(|lane| lane[i]));
+            }
+        } else {
+            for (j, lane) in lanes.enumerate() {
+                for (row, x) in rows.chunks_exact_mut(width).zip(lane) {
+                    row[first + j] = *x;
+                }
+            }
         }
     }
 }
 
-/// The rows that have a share `w r` in a component, and their shares.
-fn active(r: &[f64], weight: &[f64], active: &mut Vec<u32>, share: &mut [f64]) {
+/// The rows that have a share `w r` in a component, and the roots of their shares; gives the sum of the shares.
+#[inline(always)]
+fn active<S: Simd>(simd: S, r: &[f64], weight: &[f64], active: &mut Vec<u32>, roots: &mut [f64]) -> f64 {
+    let zero = simd.splat_f64s(0.0);
+    let (lanes, _) = S::as_mut_simd_f64s(roots);
+    let shares = S::as_simd_f64s(r).0.iter().zip(S::as_simd_f64s(weight).0);
+    let mut total = zero;
+    for (root, (r, w)) in lanes.iter_mut().zip(shares) {
+        let share = simd.select_f64s(simd.greater_than_f64s(*w, zero), simd.mul_f64s(*r, *w), zero);
+        total = simd.add_f64s(total, share);
+        *root = simd.sqrt_f64s(share);
+    }
     active.resize(r.len(), 0);
     let mut n = 0;
-    for (i, (r, w)) in r.iter().zip(weight).enumerate() {
+    for i in 0..roots.len() {
+        let root = roots[i];
         active[n] = i as u32;
-        share[n] = r * w;
-        n += usize::from(*w > 0.0 && *r != 0.0);
+        roots[n] = root;
+        n += usize::from(root != 0.0);
     }
     active.truncate(n);
+    simd.reduce_sum_f64s(total)
 }
 
-/// `S += Σ w z zᵀ`, up to the diagonal, in tiles as high and wide as the registers allow.
+/// Leaves `y = √w (x − g)`, row after row, and adds `√w y` to the mean.
 #[inline(always)]
-fn triangle_of_tiles<S: Simd>(simd: S, d: usize, wz: &[f64], z: &[S::f64s], scatter: &mut [S::f64s]) {
+fn scaled_differences<S: Simd>(
+    simd: S,
+    shares: &Shares,
+    rows: &[S::f64s],
+    about: &[S::f64s],
+    y: &mut [f64],
+    mean: &mut [S::f64s],
+) {
+    let (y, _) = S::as_mut_simd_f64s(y);
+    let mut first = 0;
+    while first < about.len() {
+        first += match about.len() - first {
+            1 => columns::<S, 1>(simd, shares, first, rows, about, y, mean),
+            2 => columns::<S, 2>(simd, shares, first, rows, about, y, mean),
+            3 => columns::<S, 3>(simd, shares, first, rows, about, y, mean),
+            _ => columns::<S, 4>(simd, shares, first, rows, about, y, mean),
+        };
+    }
+}
+
+/// The same for `C` vectors of columns from `first`; gives `C`.
+#[inline(always)]
+fn columns<S: Simd, const C: usize>(
+    simd: S,
+    shares: &Shares,
+    first: usize,
+    rows: &[S::f64s],
+    about: &[S::f64s],
+    y: &mut [S::f64s],
+    mean: &mut [S::f64s],
+) -> usize {
+    let vectors = about.len();
+    let mut g = [simd.splat_f64s(0.0); C];
+    g.copy_from_slice(&about[first..][..C]);
+    let mut own = [simd.splat_f64s(0.0); C];
+    for ((row, root), y) in shares.active.iter().zip(shares.roots).zip(y.chunks_exact_mut(vectors)) {
+        let (x, y) = (&rows[*row as usize * vectors + first..][..C], &mut y[first..][..C]);
+        let root = simd.splat_f64s(*root);
+        for v in 0..C {
+            let scaled = simd.mul_f64s(root, simd.sub_f64s(x[v], g[v]));
+            own[v] = simd.mul_add_e_f64s(root, scaled, own[v]);
+            y[v] = scaled;
+        }
+    }
+    for (mean, own) in mean[first..].iter_mut().zip(own) {
+        *mean = simd.add_f64s(*mean, own);
+    }
+    C
+}
+
+/// `S += Σ y yᵀ`, up to the diagonal, in tiles as high and wide as the registers allow.
+#[inline(always)]
+fn triangle_of_tiles<S: Simd>(simd: S, d: usize, y: &[f64], scatter: &mut [S::f64s]) {
     let width = padded(d);
     let (high, low) = if S::REGISTER_COUNT >= 32 { (8, 4) } else { (4, 4) };
     let mut first = 0;
@@ -123,12 +196,12 @@ fn triangle_of_tiles<S: Simd>(simd: S, d: usize, wz: &[f64], z: &[S::f64s], scat
             let columns = if left == 4 { 2 } else { left.min(3) };
             let at = (width, first, column);
             match (height, columns) {
-                (8, 3) => tile::<S, 8, 3>(simd, at, wz, z, scatter),
-                (8, 2) => tile::<S, 8, 2>(simd, at, wz, z, scatter),
-                (8, _) => tile::<S, 8, 1>(simd, at, wz, z, scatter),
-                (_, 3) => tile::<S, 4, 3>(simd, at, wz, z, scatter),
-                (_, 2) => tile::<S, 4, 2>(simd, at, wz, z, scatter),
-                (_, _) => tile::<S, 4, 1>(simd, at, wz, z, scatter),
+                (8, 3) => tile::<S, 8, 3>(simd, at, y, scatter),
+                (8, 2) => tile::<S, 8, 2>(simd, at, y, scatter),
+                (8, _) => tile::<S, 8, 1>(simd, at, y, scatter),
+                (_, 3) => tile::<S, 4, 3>(simd, at, y, scatter),
+                (_, 2) => tile::<S, 4, 2>(simd, at, y, scatter),
+                (_, _) => tile::<S, 4, 1>(simd, at, y, scatter),
             }
             column += columns;
             left -= columns;
@@ -142,18 +215,18 @@ fn triangle_of_tiles<S: Simd>(simd: S, d: usize, wz: &[f64], z: &[S::f64s], scat
 fn tile<S: Simd, const R: usize, const C: usize>(
     simd: S,
     (width, first, column): (usize, usize, usize),
-    wz: &[f64],
-    z: &[S::f64s],
+    y: &[f64],
     scatter: &mut [S::f64s],
 ) {
     let vectors = width / S::F64_LANES;
+    let (columns, _) = S::as_simd_f64s(y);
     let mut own = [[simd.splat_f64s(0.0); C]; R];
-    for (wz, z) in wz.chunks_exact(width).zip(z.chunks_exact(vectors)) {
-        let (wz, z) = (&wz[first..][..R], &z[column..][..C]);
+    for (left, right) in y.chunks_exact(width).zip(columns.chunks_exact(vectors)) {
+        let (left, right) = (&left[first..][..R], &right[column..][..C]);
         for i in 0..R {
-            let w = simd.splat_f64s(wz[i]);
+            let left = simd.splat_f64s(left[i]);
             for j in 0..C {
-                own[i][j] = simd.mul_add_e_f64s(w, z[j], own[i][j]);
+                own[i][j] = simd.mul_add_e_f64s(left, right[j], own[i][j]);
             }
         }
     }

@@ -333,14 +333,16 @@ fn corner<S: Simd>(
     let zero = simd.splat_f64s(0.0);
     let (mut mean, mut own) = ([zero; TILE], [[zero; TILE]; TILE]);
     for v in 0..vectors {
+        let (mut a, mut b) = ([zero; TILE], [zero; TILE]);
         for r in 0..TILE {
-            z[v][r] = simd.sub_f64s(x[r][v], g[r]);
-            products[v][r] = simd.mul_f64s(share[v], z[v][r]);
-            mean[r] = simd.add_f64s(mean[r], products[v][r]);
+            b[r] = simd.sub_f64s(x[r][v], g[r]);
+            a[r] = simd.mul_f64s(share[v], b[r]);
+            mean[r] = simd.add_f64s(mean[r], a[r]);
             for c in 0..=r {
-                own[r][c] = simd.mul_add_e_f64s(products[v][r], z[v][c], own[r][c]);
+                own[r][c] = simd.mul_add_e_f64s(a[r], b[c], own[r][c]);
             }
         }
+        (products[v], z[v]) = (a, b);
     }
     // Means end where features do.
     for (r, total) in means.iter_mut().step_by(step).zip(mean) {
