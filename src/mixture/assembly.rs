@@ -11,9 +11,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
-use super::pass::{block_rows, fold, leaf_rows, Summand};
+use super::pass::{block_rows, fold, leaf_rows, Room, Summand};
 use super::rows::{Block, Responsibilities, Rows};
-use super::statistics::{Accumulator, Scatter, Statistics};
+use super::statistics::{Scatter, Statistics};
 
 /// Statistics in the making.
 pub struct Assembly {
@@ -72,7 +72,7 @@ impl Assembly {
         cancelled: &AtomicBool,
     ) -> Result<()> {
         let (size, n_rows) = (self.leaf as u64, rows.n_rows() as u64);
-        let mut room = (Block::default(), Accumulator::new(self.k, self.d, self.form));
+        let mut room = Room::new(self.k, self.d, self.form);
         let mut sums: Vec<(Node, Statistics)> = Vec::new();
         let mut at = 0;
         while at < n_rows {
@@ -80,12 +80,12 @@ impl Assembly {
             let len = (size - within).min(n_rows - at);
             let (start, end) = (at as usize, (at + len) as usize);
             if len == size {
-                let sum = summand.leaf(rows, start..end, cancelled, (&mut room.0, &mut room.1))?;
+                let sum = summand.leaf(rows, start..end, cancelled, &mut room)?;
                 push(&mut sums, (0, number), sum);
             } else {
-                let part = Part::read(rows, (start, end), within as usize, summand, &mut room.0);
+                let part = Part::read(rows, (start, end), within as usize, summand, &mut room.block);
                 if let Some(parts) = self.keep(number, part) {
-                    let sum = self.join(&parts, self.leaf, summand, cancelled, (&mut room.0, &mut room.1))?;
+                    let sum = self.join(&parts, self.leaf, summand, cancelled, &mut room)?;
                     sums.push(((0, number), sum));
                 }
             }
@@ -117,9 +117,9 @@ impl Assembly {
         let (rows, size) = (state.rows, self.leaf as u64);
         let last = (rows % size) as usize;
         if let Some(parts) = state.parts.remove(&(rows / size)).filter(|parts| is_whole(parts, last)) {
-            let mut room = (Block::default(), Accumulator::new(self.k, self.d, self.form));
+            let mut room = Room::new(self.k, self.d, self.form);
             let never = AtomicBool::new(false);
-            let sum = self.join(&parts, last, summand, &never, (&mut room.0, &mut room.1))?;
+            let sum = self.join(&parts, last, summand, &never, &mut room)?;
             state.insert((0, rows / size), sum);
         }
         let mut sums: Vec<(Node, Statistics)> = state.sums.into_iter().collect();
@@ -144,7 +144,7 @@ impl Assembly {
         len: usize,
         summand: &Summand,
         cancelled: &AtomicBool,
-        room: (&mut Block, &mut Accumulator),
+        room: &mut Room,
     ) -> Result<Statistics> {
         let joined = Joined { d: self.d, k: self.k, len, parts };
         let assigned = Summand::Assigned(&joined);

@@ -88,13 +88,28 @@ impl Pass<'_> {
     }
 }
 
+/// Where a thread sums up rows.
+pub(super) struct Room {
+    /// Rows to be put in order.
+    leaf: Block,
+    pub(super) block: Block,
+    accumulator: Accumulator,
+}
+
+impl Room {
+    pub(super) fn new(k: usize, d: usize, form: Scatter) -> Self {
+        let accumulator = Accumulator::new(k, d, form);
+        Self { leaf: Block::default(), block: Block::default(), accumulator }
+    }
+}
+
 /// What rows are summed up by.
 pub enum Summand<'a> {
     /// Responsibilities under a model.
     Expected {
         /// Of the model.
         density: &'a Density,
-        /// Where components are many.
+        /// Where components or features are many.
         nearby: Option<Nearby<'a>>,
     },
     /// Responsibilities that are given.
@@ -143,15 +158,15 @@ impl<'a> Summand<'a> {
         rows: &dyn Rows,
         leaf: Range<usize>,
         cancelled: &AtomicBool,
-        (block, accumulator): (&mut Block, &mut Accumulator),
+        room: &mut Room,
     ) -> Result<Statistics> {
         let Range { start, end } = leaf;
+        let Room { leaf, block, accumulator } = room;
         if let Self::Expected { nearby: Some(nearby), density } = self {
-            let mut leaf = Block::default();
             leaf.load(rows, start, end - start, 0);
             return Statistics::of(accumulator, density.means(), |accumulator| {
                 go_on(cancelled)?;
-                nearby.for_each_block(&leaf, block, |block, components| {
+                nearby.for_each_block(leaf, block, |block, components| {
                     accumulator.absorb_in(block, components);
                 });
                 Ok(())
@@ -211,11 +226,11 @@ impl Tree<'_> {
     /// The same tree on one thread: a stack of sums whose sizes are falling powers of two.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
         let (k, d) = (self.summand.k(), self.rows.d());
-        let mut room = (Block::default(), Accumulator::new(k, d, self.form));
+        let mut room = Room::new(k, d, self.form);
         let mut stack: Vec<Statistics> = Vec::new();
         for leaf in first..end {
             let rows = leaf * self.leaf..self.rows.n_rows().min((leaf + 1) * self.leaf);
-            stack.push(self.summand.leaf(self.rows, rows, self.cancelled, (&mut room.0, &mut room.1))?);
+            stack.push(self.summand.leaf(self.rows, rows, self.cancelled, &mut room)?);
             let mut done = leaf - first + 1;
             while done.is_multiple_of(2) {
                 fold(&mut stack);
@@ -310,14 +325,16 @@ mod tests {
     }
 
     #[test]
-    fn many_components_are_evaluated_as_few_are() {
+    fn rows_in_order_are_evaluated_as_others_are() {
         for kind in CovarianceType::ALL {
-            for (d, spread) in [(1, 1.0), (2, 30.0), (4, 300.0), (9, 5.0), (30, 10.0)] {
+            let many = [(60, 1, 1.0), (60, 2, 30.0), (60, 4, 300.0), (60, 9, 5.0), (60, 30, 10.0)];
+            let wide = [(4, 48, 0.1), (5, 50, 5.0), (16, 70, 50.0), (60, 50, 10.0)];
+            for (k, d, spread) in many.into_iter().chain(wide) {
                 let mut rows = whole_weights(sample(5000, d, 4));
-                let model = model(kind, 60, d, 5);
+                let model = model(kind, k, d, 5);
                 for (j, column) in rows.columns.iter_mut().enumerate() {
                     for (i, x) in column.iter_mut().enumerate() {
-                        *x = *x * 0.5 + spread * model.means()[[i % 60, j]];
+                        *x = *x * 0.5 + spread * model.means()[[i % k, j]];
                     }
                 }
                 let (features, weights) = (model.features().to_vec(), model.weights().clone());
@@ -332,7 +349,7 @@ mod tests {
                 assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
                 assert_close(near.entropy / near.total_weight, all.entropy / all.total_weight, 1e-12);
                 assert_all_close(near.weight(), all.weight(), 1e-12);
-                for c in (0..60).filter(|c| all.weight()[*c] > 1e-3) {
+                for c in (0..k).filter(|c| all.weight()[*c] > 1e-3) {
                     for j in 0..d {
                         let scale = all.scatter_entry(c, j, j) + all.weight()[c] * 1e-9;
                         let deviation = (scale / all.weight()[c]).sqrt();
@@ -348,16 +365,18 @@ mod tests {
 
     #[test]
     fn known_components_are_kept_among_many() {
-        let mut rows = sample(3000, 2, 4);
-        rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += (i % 50) as f64 * 20.0);
-        let labels: Vec<Option<u32>> = (0..3000).map(|i| (i % 3 == 0).then_some(i % 7)).collect();
-        let labelled = Labelled { rows: &rows, label: &labels };
-        let density = model(CovarianceType::Full, 50, 2, 5).density().unwrap();
-        let near = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
-        let summand = Summand::Expected { density: &density, nearby: None };
-        let all = Pass::SEQUENTIAL.run(&labelled, Scatter::Full, &summand).unwrap();
-        assert_all_close(near.weight(), all.weight(), 1e-12);
-        assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
+        for (k, d) in [(50, 2), (50, 50), (7, 60)] {
+            let mut rows = sample(3000, d, 4);
+            rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += (i % 50) as f64 * 20.0);
+            let labels: Vec<Option<u32>> = (0..3000).map(|i| (i % 3 == 0).then_some(i % 7)).collect();
+            let labelled = Labelled { rows: &rows, label: &labels };
+            let density = model(CovarianceType::Full, k, d, 5).density().unwrap();
+            let near = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
+            let summand = Summand::Expected { density: &density, nearby: None };
+            let all = Pass::SEQUENTIAL.run(&labelled, Scatter::Full, &summand).unwrap();
+            assert_all_close(near.weight(), all.weight(), 1e-12);
+            assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A block of rows. Lanes are rows: feature `j` of all rows of the block lies contiguously, padded
 //! to a multiple of [`PAD`], so that vector code never meets a tail.
 
+use std::ops::Range;
+
 use super::simd::Lanes;
 
 /// Rows are padded to a multiple of this: four vectors of the widest instruction set.
@@ -202,21 +204,34 @@ impl Block {
         self.responsibilities.resize(k * self.stride);
     }
 
-    /// Takes some rows of another block, without components.
-    pub(super) fn gather(&mut self, from: &Self, rows: &[u32]) {
+    /// Keeps some of the rows, in the order named, without components.
+    pub(super) fn keep(&mut self, rows: &[u32]) {
+        self.set_k(0);
+        let mut kept = vec![0.0; rows.len()];
+        let lanes = self.features.chunks_exact_mut(self.stride.max(1));
+        for lane in lanes.chain(std::iter::once(&mut *self.weight)) {
+            kept.iter_mut().zip(rows).for_each(|(x, row)| *x = lane[*row as usize]);
+            lane[..rows.len()].copy_from_slice(&kept);
+            lane[rows.len()..].fill(0.0);
+        }
+        if !self.label.is_empty() {
+            self.label = rows.iter().map(|row| self.label[*row as usize]).collect();
+        }
+        self.state.clear();
+        self.state.resize(rows.len(), RowState::Valid);
+        self.len = rows.len();
+    }
+
+    /// Takes rows of another block that all count, without components.
+    pub(super) fn take(&mut self, from: &Self, rows: Range<usize>) {
         self.reset(rows.len(), from.d, 0);
         for j in 0..self.d {
-            let lane = &from.features[j * from.stride..][..from.len];
-            for (x, row) in self.features[j * self.stride..].iter_mut().zip(rows) {
-                *x = lane[*row as usize];
-            }
+            self.feature_mut(j).copy_from_slice(&from.feature(j)[rows.clone()]);
         }
-        self.weight.fill(0.0);
-        for (w, row) in self.weight.iter_mut().zip(rows) {
-            *w = from.weight[*row as usize];
-        }
+        self.weight[rows.len()..].fill(0.0);
+        self.weight[..rows.len()].copy_from_slice(&from.weight[rows.clone()]);
         if !from.label.is_empty() {
-            self.label.extend(rows.iter().map(|row| from.label[*row as usize]));
+            self.label.extend_from_slice(&from.label[rows]);
         }
     }
 

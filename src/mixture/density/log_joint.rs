@@ -14,36 +14,49 @@ pub struct LogJoint<'a> {
     pub density: &'a Density,
     pub block: &'a mut Block,
     pub first: usize,
+    /// Whether the block holds the largest of other components, so that a component of many features may be left, at a
+    /// bound from above, as soon as that is negligible for some rows.
+    pub leaving: bool,
 }
 
 /// Features up to which a triangle is packed and its kernel compiled for their number.
 pub const SMALL: usize = 6;
 /// Rows of a factor in a panel, which are multiplied together.
-const PANEL: usize = 4;
+pub const PANEL: usize = 4;
 
 impl WithSimd for LogJoint<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { density, block, first } = self;
+        let Self { density, block, first, leaving } = self;
         match (density.factors.form, density.d) {
-            (Form::Diagonal, _) => components::<S, Diagonal>(simd, density, block, first),
-            (Form::Triangular, 1) => components::<S, Small<1>>(simd, density, block, first),
-            (Form::Triangular, 2) => components::<S, Small<2>>(simd, density, block, first),
-            (Form::Triangular, 3) => components::<S, Small<3>>(simd, density, block, first),
-            (Form::Triangular, 4) => components::<S, Small<4>>(simd, density, block, first),
-            (Form::Triangular, 5) => components::<S, Small<5>>(simd, density, block, first),
-            (Form::Triangular, 6) => components::<S, Small<6>>(simd, density, block, first),
-            (Form::Triangular, 7) => components::<S, Small<7>>(simd, density, block, first),
-            (Form::Triangular, 8) => components::<S, Small<8>>(simd, density, block, first),
+            (Form::Diagonal, _) => components::<S, Diagonal>(simd, density, block, first, leaving),
+            (Form::Triangular, 1) => components::<S, Small<1>>(simd, density, block, first, leaving),
+            (Form::Triangular, 2) => components::<S, Small<2>>(simd, density, block, first, leaving),
+            (Form::Triangular, 3) => components::<S, Small<3>>(simd, density, block, first, leaving),
+            (Form::Triangular, 4) => components::<S, Small<4>>(simd, density, block, first, leaving),
+            (Form::Triangular, 5) => components::<S, Small<5>>(simd, density, block, first, leaving),
+            (Form::Triangular, 6) => components::<S, Small<6>>(simd, density, block, first, leaving),
+            (Form::Triangular, 7) => components::<S, Small<7>>(simd, density, block, first, leaving),
+            (Form::Triangular, 8) => components::<S, Small<8>>(simd, density, block, first, leaving),
             (Form::Panels, _) if S::REGISTER_COUNT >= 32 => {
-                components::<S, Panels<4>>(simd, density, block, first);
+                components::<S, Panels<4>>(simd, density, block, first, leaving);
             }
-            (Form::Panels, _) => components::<S, Panels<2>>(simd, density, block, first),
+            (Form::Panels, _) => components::<S, Panels<2>>(simd, density, block, first, leaving),
             (Form::Triangular, _) => {}
         }
     }
+}
+
+/// What a norm is taken by.
+struct Component<'a, S: Simd> {
+    mean: &'a [f64],
+    factor: &'a [f64],
+    /// A norm that has come to `enough − 2 largest` for rows counts no more.
+    enough: f64,
+    /// Of the rows; empty if all norms count.
+    largest: &'a [S::f64s],
 }
 
 /// How `‖A (x − μ)‖²` is computed for the rows of a lane.
@@ -55,20 +68,20 @@ trait Norm {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        mean: &[f64],
-        factor: &[f64],
+        component: Component<S>,
         scratch: &mut [S::f64s],
         out: &mut [S::f64s],
     );
 }
 
 #[inline(always)]
-fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, first: usize) {
+fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, first: usize, leaving: bool) {
     let d = density.d;
     let stride = block.stride().max(1);
     block.scratch.resize(N::scratch(d, S::F64_LANES));
     let (features, _) = S::as_simd_f64s(&block.features);
     let (scratch, _) = S::as_mut_simd_f64s(&mut block.scratch);
+    let (largest, _) = S::as_mut_simd_f64s(if leaving { &mut block.log_density } else { &mut [] });
     let (half, lowest) = (simd.splat_f64s(-0.5), simd.splat_f64s(LOWEST));
     for (c, joint) in block.responsibilities.chunks_exact_mut(stride).skip(first).enumerate() {
         let constant = density.log_constant[c];
@@ -77,10 +90,16 @@ fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, f
             continue;
         }
         let (joint, _) = S::as_mut_simd_f64s(joint);
-        N::norm::<S>(simd, features, &density.means[c * d..][..d], density.factors.of(c), scratch, joint);
+        let (mean, factor) = (&density.means[c * d..][..d], density.factors.of(c));
+        let enough = 2.0 * (constant - density.negligible[c]);
+        let component = Component::<S> { mean, factor, enough, largest };
+        N::norm::<S>(simd, features, component, scratch, joint);
         let constant = simd.splat_f64s(constant);
-        for joint in joint {
+        for joint in &mut *joint {
             *joint = simd.max_f64s(simd.mul_add_e_f64s(half, *joint, constant), lowest);
+        }
+        for (largest, joint) in largest.iter_mut().zip(joint) {
+            *largest = simd.max_f64s(*largest, *joint);
         }
     }
 }
@@ -97,8 +116,7 @@ impl<const D: usize> Norm for Small<D> {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        mean: &[f64],
-        factor: &[f64],
+        Component { mean, factor, .. }: Component<S>,
         _: &mut [S::f64s],
         out: &mut [S::f64s],
     ) {
@@ -140,8 +158,7 @@ impl Norm for Diagonal {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        mean: &[f64],
-        factor: &[f64],
+        Component { mean, factor, .. }: Component<S>,
         _: &mut [S::f64s],
         out: &mut [S::f64s],
     ) {
@@ -173,13 +190,12 @@ impl<const V: usize> Norm for Panels<V> {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        mean: &[f64],
-        factor: &[f64],
+        Component { mean, factor, enough, largest }: Component<S>,
         scratch: &mut [S::f64s],
         out: &mut [S::f64s],
     ) {
         let vectors = out.len();
-        let zero = simd.splat_f64s(0.0);
+        let (zero, two) = (simd.splat_f64s(0.0), simd.splat_f64s(2.0));
         let (differences, _) = scratch.as_chunks_mut::<V>();
         for (g, out) in out.chunks_exact_mut(V).enumerate() {
             for ((lane, mean), difference) in features.chunks_exact(vectors).zip(mean).zip(&mut *differences)
@@ -208,6 +224,16 @@ impl<const V: usize> Norm for Panels<V> {
                         norm[v] = simd.mul_add_e_f64s(z[v], z[v], norm[v]);
                     }
                 }
+                if panel.is_power_of_two() && !largest.is_empty() {
+                    let largest = &largest[g * V..][..V];
+                    let mut least = simd.splat_f64s(f64::INFINITY);
+                    for v in 0..V {
+                        least = simd.min_f64s(least, simd.mul_add_e_f64s(two, largest[v], norm[v]));
+                    }
+                    if simd.reduce_min_f64s(least) > enough {
+                        break;
+                    }
+                }
             }
             out.copy_from_slice(&norm);
         }
@@ -227,10 +253,12 @@ pub fn panels(packed: &[f64], d: usize) -> Vec<f64> {
     panels
 }
 
+/// Where a panel begins: each has PANEL columns more than the one before.
+pub const fn panel_start(panel: usize) -> usize {
+    PANEL * PANEL * panel * (panel + 1) / 2
+}
+
 /// Row `i` of a lower triangle in panels, up to its diagonal.
 pub fn panel_row(panels: &[f64], i: usize) -> impl Iterator<Item = &f64> {
-    let panel = i / PANEL;
-    // Panel p has PANEL columns more than panel p − 1.
-    let start = PANEL * PANEL * panel * (panel + 1) / 2;
-    panels[start..].iter().skip(i % PANEL).step_by(PANEL).take(i + 1)
+    panels[panel_start(i / PANEL)..].iter().skip(i % PANEL).step_by(PANEL).take(i + 1)
 }

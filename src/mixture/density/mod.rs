@@ -23,6 +23,7 @@ use super::model::Model;
 use super::rows::{Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
 
+mod leading;
 mod log_joint;
 mod nearby;
 mod softmax;
@@ -123,7 +124,7 @@ impl Density {
     /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero
     /// and for those that a row is known not to belong to.
     pub fn log_joint(&self, block: &mut Block) {
-        self.level.run(LogJoint { density: self, block, first: 0 });
+        self.level.run(LogJoint { density: self, block, first: 0, leaving: false });
         self.settle(block);
     }
 
@@ -181,7 +182,7 @@ impl Density {
 
     /// The E-step for statistics: responsibilities too small to change them are zero.
     pub fn effective_responsibilities(&self, block: &mut Block) {
-        self.level.run(LogJoint { density: self, block, first: 0 });
+        self.level.run(LogJoint { density: self, block, first: 0, leaving: false });
         self.settled_responsibilities(block, false);
     }
 

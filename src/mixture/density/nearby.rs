@@ -1,33 +1,41 @@
-//! The E-step for statistics where components are many: rows that lie close together are evaluated together, under the
-//! components that can matter to one of them.
+//! The E-step for statistics where components or features are many: rows that lie close together are evaluated together,
+//! under the components that can matter to one of them.
 //!
-//! With `z = x − μ_c`, `‖A_c z‖²` is at least `max_j z_j² / Σ_cjj` (Cauchy & Schwarz) and `‖z‖² / max_i Σ_j |Σ_cij|`
-//! (Gershgorin). The nearest point of a box around the rows makes of that a bound of a component's log joint density.
-//! The component is left out if the bound is negligible beside the densities of components near the box, which are
-//! evaluated first.
+//! Rows are put in order by a tree over the means, or by their leading features. Components near a block of rows come
+//! first; others are left out once they are known to be negligible beside those. A norm only grows with its features,
+//! and with `z = x − μ_c`, `‖A_c z‖²` is at least `max_j z_j² / Σ_cjj` (Cauchy & Schwarz) and
+//! `‖z‖² / max_i Σ_j |Σ_cij|` (Gershgorin), for which the nearest point of a box around the rows stands.
 
 use std::sync::Arc;
 
 use pulp::{Simd, WithSimd};
 
+use super::leading::Leading;
 use super::log_joint::LogJoint;
 use super::softmax::Largest;
 use super::{Density, Factors};
 use crate::mixture::rows::{Block, LOWEST, PAD};
 use crate::mixture::simd::Lanes;
 
-/// Components from which rows are put in order.
+/// Components from which rows are put in order by a tree.
 pub const MANY: usize = 48;
-/// Rows evaluated together.
+/// Rows evaluated together, a multiple of those that a kernel takes at a time.
 const TOGETHER: usize = 96;
+const TOGETHER_WIDE: usize = 64;
 /// Components of this squared distance from a box, in their own variances, are near it.
 const NEAR: f64 = 12.0;
 
-/// A density of many components, and a tree over their means.
+/// A density, and what puts rows in order.
 pub struct Nearby<'a> {
     density: &'a Density,
-    tree: Tree,
-    bounds: Bounds,
+    order: Order,
+}
+
+enum Order {
+    /// Of many components.
+    Tree(Tree, Bounds),
+    /// Of many features.
+    Leading(Leading),
 }
 
 /// What bounds need, in lanes of components: for each feature means and reciprocal variances, and reciprocals of the
@@ -40,62 +48,106 @@ struct Bounds {
 }
 
 impl<'a> Nearby<'a> {
-    /// None if components are few.
+    /// None if components and features are few.
     pub fn new(density: &'a Density) -> Option<Self> {
-        (density.k >= MANY).then(|| {
-            let bounds = Bounds::new(density);
-            Self { density, tree: Tree::new(&bounds, density.k), bounds }
-        })
+        let tree = || {
+            (density.k >= MANY).then(|| {
+                let bounds = Bounds::new(density);
+                Order::Tree(Tree::new(&bounds, density.k), bounds)
+            })
+        };
+        let order = Leading::new(density).map(Order::Leading).or_else(tree)?;
+        Some(Self { density, order })
     }
 
     /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there;
-    /// the block's lanes are responsibilities in these components, all others are negligible.
-    pub fn for_each_block(&self, leaf: &Block, block: &mut Block, mut visit: impl FnMut(&Block, &[u32])) {
+    /// the block's lanes are responsibilities in these components, all others are negligible. Puts
+    /// the leaf in order.
+    pub fn for_each_block(&self, leaf: &mut Block, block: &mut Block, mut visit: impl FnMut(&Block, &[u32])) {
+        let (cells, together) = match &self.order {
+            Order::Tree(tree, _) => (tree.cells(leaf), TOGETHER),
+            Order::Leading(leading) => (leading.likeliest(leaf), TOGETHER_WIDE),
+        };
+        let order = in_order(leaf, &cells);
+        leaf.keep(&order);
         let mut distances = Lanes::default();
-        for rows in self.tree.order(leaf).chunks(TOGETHER) {
-            block.gather(leaf, rows);
-            let components = self.responsibilities(block, &mut distances);
+        for (i, rows) in order.chunks(together).enumerate() {
+            block.take(leaf, i * together..i * together + rows.len());
+            let near = match &self.order {
+                Order::Tree(_, bounds) => self.near_box(bounds, block, &mut distances),
+                Order::Leading(_) => {
+                    distances.refill(self.density.k, 0.0);
+                    rows.iter().map(|row| cells[*row as usize]).collect()
+                }
+            };
+            let components = self.responsibilities(block, near, &distances);
             visit(block, &components);
         }
     }
 
-    fn responsibilities(&self, block: &mut Block, distances: &mut Lanes) -> Vec<u32> {
-        let Density { level, k, log_constant, negligible, .. } = self.density;
-        level.run(Distances { bounds: &self.bounds, block, out: distances });
-        let bound = |c: usize| log_constant[c] - 0.5 * distances[c];
-        let mut components: Vec<u32> = (0..*k).filter(|c| distances[*c] <= NEAR).map(|c| c as u32).collect();
-        if components.is_empty() {
-            components.extend((0..*k).max_by(|a, b| bound(*a).total_cmp(&bound(*b))).map(|c| c as u32));
+    /// The components near a box around the rows, at least one; leaves bounds of all distances.
+    fn near_box(&self, bounds: &Bounds, block: &Block, distances: &mut Lanes) -> Vec<u32> {
+        self.density.level.run(Distances { bounds, block, out: distances });
+        let all = 0..self.density.k as u32;
+        let near: Vec<u32> = all.clone().filter(|c| distances[*c as usize] <= NEAR).collect();
+        if !near.is_empty() {
+            return near;
         }
-        if (0..block.len()).any(|i| block.label(i).is_some()) {
-            components.extend((0..block.len()).filter_map(|i| block.label(i)));
-            components.sort_unstable();
-            components.dedup();
-        }
+        let bound = |c: &u32| self.bound(*c as usize, distances);
+        all.max_by(|a, b| bound(a).total_cmp(&bound(b))).into_iter().collect()
+    }
+
+    /// What a log joint density does not exceed.
+    fn bound(&self, c: usize, distances: &[f64]) -> f64 {
+        self.density.log_constant[c] - 0.5 * distances[c]
+    }
+
+    /// Leaves responsibilities in the components that matter to the block, and gives these: those that are near, and
+    /// what bounds of distances leave of the others.
+    fn responsibilities(&self, block: &mut Block, near: Vec<u32>, distances: &[f64]) -> Vec<u32> {
+        let Density { level, k, negligible, .. } = self.density;
+        let mut components = near;
+        components.extend((0..block.len()).filter_map(|i| block.label(i)));
+        components.sort_unstable();
+        components.dedup();
         let near = components.len();
-        self.log_joint(block, &components, 0);
+        self.log_joint(block, &components, 0, false);
         let least = level.run(Largest { block });
-        let mut known = components.iter().peekable();
-        let mut others = Vec::new();
-        for (c, negligible) in negligible.iter().enumerate() {
-            let is_near = known.next_if(|known| **known as usize == c).is_some();
-            if !is_near && (least <= LOWEST || bound(c) - least > *negligible) {
-                others.push(c as u32);
-            }
-        }
+        let known = least > LOWEST;
+        let matters = |c: usize| !known || self.bound(c, distances) - least > negligible[c];
+        let mut others: Vec<u32> = (0..*k).filter(|c| matters(*c)).map(|c| c as u32).collect();
+        others.retain(|c| components.binary_search(c).is_err());
         components.append(&mut others);
-        self.log_joint(block, &components[near..], near);
+        self.log_joint(block, &components[near..], near, known);
         block.rename_labels(&components);
         self.density.of(&components).settled_responsibilities(block, true);
         components
     }
 
     /// Leaves log joint densities of components in the lanes from `first`, which are the last.
-    fn log_joint(&self, block: &mut Block, components: &[u32], first: usize) {
+    fn log_joint(&self, block: &mut Block, components: &[u32], first: usize, leaving: bool) {
         block.set_k(first + components.len());
         let density = &self.density.of(components);
-        density.level.run(LogJoint { density, block, first });
+        density.level.run(LogJoint { density, block, first, leaving });
     }
+}
+
+/// The rows that count, those of a cell after each other.
+fn in_order(leaf: &Block, cells: &[u32]) -> Vec<u32> {
+    let last = cells.iter().max().map_or(0, |cell| *cell as usize);
+    let mut starts = vec![0; last + 2];
+    for (_, cell) in cells.iter().enumerate().filter(|(i, _)| leaf.counts(*i)) {
+        starts[*cell as usize + 1] += 1;
+    }
+    for cell in 1..starts.len() {
+        starts[cell] += starts[cell - 1];
+    }
+    let mut order = vec![0; starts.last().copied().unwrap_or(0)];
+    for (i, cell) in cells.iter().enumerate().filter(|(i, _)| leaf.counts(*i)) {
+        order[starts[*cell as usize]] = i as u32;
+        starts[*cell as usize] += 1;
+    }
+    order
 }
 
 impl Bounds {
@@ -207,28 +259,16 @@ impl Tree {
         self.cut(2 * node + 2, bounds, right);
     }
 
-    /// The rows that count, those of a cell after each other.
-    fn order(&self, leaf: &Block) -> Vec<u32> {
-        let mut cells = vec![0_usize; leaf.len()];
+    /// The cell of each row.
+    fn cells(&self, leaf: &Block) -> Vec<u32> {
+        let mut cells = vec![0; leaf.len()];
         for _ in 0..self.depth {
             for (i, cell) in cells.iter_mut().enumerate() {
-                let (j, cut) = self.cuts[*cell];
-                *cell = 2 * *cell + 1 + usize::from(leaf.feature(j)[i] > cut);
+                let (j, cut) = self.cuts[*cell as usize];
+                *cell = 2 * *cell + 1 + u32::from(leaf.feature(j)[i] > cut);
             }
         }
-        let mut starts = vec![0; (2 << self.depth) + 1];
-        for (_, cell) in cells.iter().enumerate().filter(|(i, _)| leaf.counts(*i)) {
-            starts[cell + 1] += 1;
-        }
-        for cell in 1..starts.len() {
-            starts[cell] += starts[cell - 1];
-        }
-        let mut order = vec![0; starts.last().copied().unwrap_or(0)];
-        for (i, cell) in cells.iter().enumerate().filter(|(i, _)| leaf.counts(*i)) {
-            order[starts[*cell]] = i as u32;
-            starts[*cell] += 1;
-        }
-        order
+        cells
     }
 }
 
