@@ -10,7 +10,7 @@ use super::{objective, scored, Scored, Search};
 /// EM iterations each candidate gets before half of them go.
 const LEG: u32 = 6;
 /// Mean objectives that differ by no more belong to one optimum.
-const SAME: f64 = 1e-5;
+pub const SAME: f64 = 1e-5;
 /// Two candidates are at one place if means and deviations of their components differ by less than this share of a
 /// deviation, weights by this share, and mean objectives by this many times what one optimum's differ by.
 const NEAR: f64 = 0.05;

@@ -142,7 +142,7 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
         }
     });
     if label.iter().all(Option::is_none) {
-        label.clear();
+        label = Vec::new();
     }
     Drawn { size, seed, sample, label, complete }
 }

@@ -42,7 +42,8 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool)
     if start.1.k() < 3 {
         return Ok(start);
     }
-    let Judged { mut lost, candidate: mut current } = Judged::new(search, start.clone())?;
+    let Judged { mut lost, candidate: mut current } = Judged::new(search, start)?;
+    let mut first: Option<Scored> = None;
     let total: f64 = search.sample.weight.iter().sum();
     let parameters = current.1.n_parameters() as f64 / current.1.k() as f64;
     let worth = if complete { WORTH } else { parameters / search.sample.n_rows() as f64 };
@@ -63,12 +64,19 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool)
             }
         }
         match found {
-            Some(trial) => (lost, current) = (trial.lost, trial.candidate),
+            Some(trial) => {
+                lost = trial.lost;
+                let before = std::mem::replace(&mut current, trial.candidate);
+                first.get_or_insert(before);
+            }
             None => break,
         }
     }
-    let end = search.improve(current.1, search.options.max_iter)?;
-    Ok(soundest(search, [start, end].into_iter().map(Ok))?.candidate)
+    let end = match &first {
+        Some(_) => search.improve(current.1, search.options.max_iter)?,
+        None => current,
+    };
+    Ok(soundest(search, first.into_iter().chain([end]).map(Ok))?.candidate)
 }
 
 /// A component in two, and what that gains.

@@ -24,7 +24,7 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
 }
 
 fn search<'a>(features: &'a Arc<[String]>, sample: &'a Sample, options: &'a Options) -> Search<'a> {
-    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
+    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL, large: false }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -377,11 +377,11 @@ fn finalists_end_at_different_optima() {
     let scaled = Scaled::new(&rows);
     let drawn = |i| draw(5, Method::KMeansPlusPlus).candidate(search, &scaled, i, 0);
     // Each candidate comes twice.
-    let winners = search.race((0..16).map(|i| drawn(i / 2)), 4).unwrap();
+    let winners = race::race(search, (0..16).map(|i| drawn(i / 2)).collect(), 4).unwrap();
     assert!(winners.len() > 1);
     for (n, (a, _)) in winners.iter().enumerate() {
         for (b, _) in &winners[..n] {
-            assert!((a - b).abs() > SAME * 300.0, "{a} {b}");
+            assert!((a - b).abs() > race::SAME * 300.0, "{a} {b}");
         }
     }
 }
