@@ -22,8 +22,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::Exp1;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use super::density::Density;
 use super::covariance::CovarianceType;
+use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;

@@ -83,8 +83,7 @@ struct Ends<'a> {
 impl Ends<'_> {
     /// Takes those that have ended, and gives back the others, but for those that are where a better one is.
     fn settle(&mut self, field: Vec<Em>) -> Vec<Em> {
-        let apart =
-            self.search.options.tol.max(SAME) * self.search.sample.weight.iter().sum::<f64>();
+        let apart = self.search.options.tol.max(SAME) * self.search.sample.weight.iter().sum::<f64>();
         let mut going: Vec<Em> = Vec::new();
         for em in field {
             let value = objective(&em);
@@ -114,7 +113,8 @@ fn coincide(a: &Model, b: &Model) -> bool {
         (a.weights()[c] - b.weights()[e]).abs() <= NEAR * a.weights()[c]
             && (0..a.d()).all(|j| {
                 let (own, other) = (a.variance(c, j).sqrt(), b.variance(e, j).sqrt());
-                (a.means()[[c, j]] - b.means()[[e, j]]).abs() <= NEAR * own && (own - other).abs() <= NEAR * own
+                (a.means()[[c, j]] - b.means()[[e, j]]).abs() <= NEAR * own
+                    && (own - other).abs() <= NEAR * own
             })
     };
     (0..a.k()).all(|c| (0..b.k()).any(|e| near(c, e)))

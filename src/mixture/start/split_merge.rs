@@ -134,7 +134,7 @@ impl Moves {
 }
 
 /// EM from a moved model, as long as its objective may come above a value.
-fn trial(search: Search, model: Model, above: f64) -> Result<Scored> {
+pub fn trial(search: Search, model: Model, above: f64) -> Result<Scored> {
     let mut em = search.em(model, TRIAL);
     let rows = search.rows();
     let mut before = 0;
