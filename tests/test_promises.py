@@ -356,5 +356,30 @@ print((peak() - before) / (n * k * 8))
 """
 
 
+MEASURES_MEMORY_OF_MODELS = """
+import resource, sys
+import numpy as np
+import polars as pl
+import polars_gmm as pg
+
+rng = np.random.default_rng(0)
+n, d, k = 20_000, 128, 16
+df = pl.DataFrame({f"x{j}": rng.normal(size=n) for j in range(d)})
+df.head(1_000).gmm.fit(k=3, n_init=1, max_iter=1, tol=0)
+unit = 1 if sys.platform == "darwin" else 1024
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+before = peak()
+df.gmm.fit(k=k, n_init=1, max_iter=4, tol=0)
+print((peak() - before) / 2**20)
+"""
+
+
+def test_a_fit_of_large_covariances_holds_no_more_than_64_mib() -> None:
+    assert float(run_python(MEASURES_MEMORY_OF_MODELS)) < 64
+
+
 def test_a_fit_holds_no_matrix_of_responsibilities() -> None:
     assert float(run_python(MEASURES_MEMORY)) < 0.2

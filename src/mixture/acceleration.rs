@@ -23,8 +23,10 @@ use super::density::Density;
 use super::linalg::{dot, with_room, Eigen, Pencil};
 use super::model::Model;
 
-/// Steps remembered.
+/// Steps remembered; of points of very many numbers fewer, which serve as well there and would be most of what a fit holds.
 const MEMORY: usize = 6;
+const MEMORY_OF_MANY: usize = 3;
+const MANY: usize = 1 << 15;
 /// Curvatures are taken for at least this, upward and downward.
 const LEAST: f64 = 1e-3;
 const LEAST_NEGATIVE: f64 = 0.05;
@@ -83,7 +85,8 @@ impl Acceleration {
         if point.iter().zip(&self.point).any(|(x, before)| x != before) {
             self.steps.push(difference(&point, &self.point));
             self.changes.push(difference(&residual, &self.residual));
-            if self.steps.len() > MEMORY.min(point.len()) {
+            let most = if point.len() > MANY { MEMORY_OF_MANY } else { MEMORY };
+            if self.steps.len() > most.min(point.len()) {
                 self.steps.remove(0);
                 self.changes.remove(0);
             }

@@ -30,7 +30,7 @@ pub struct Coordinates {
     shares: Vec<f64>,
 }
 
-/// `R` and `R⁻¹` of a covariance, by the form its shape tells.
+/// `R` and `R⁻¹` of a covariance, packed, by the form its shape tells.
 #[derive(Clone, Debug)]
 enum Factor {
     Triangular { factor: Vec<f64>, inverse: Vec<f64> },
@@ -187,13 +187,14 @@ impl Factor {
             ones.fill(1.0);
             inverse_lower(&factor, ones, d)
         });
+        let factor = (0..d).flat_map(|i| &factor[i * d..][..=i]).copied().collect();
         Some(Self::Triangular { factor, inverse })
     }
 
     /// Coordinates of a covariance that is stored in so many numbers.
     fn len(&self, entries: usize) -> usize {
         match self {
-            Self::Triangular { factor, .. } => triangle(factor.len().isqrt()),
+            Self::Triangular { factor, .. } => factor.len(),
             Self::Diagonal { .. } => entries,
         }
     }
@@ -218,9 +219,8 @@ impl Factor {
     fn multiply(&self, x: &mut [f64]) {
         match self {
             Self::Triangular { factor, .. } => {
-                let d = x.len();
-                for i in (0..d).rev() {
-                    x[i] = factor[i * d..][..=i].iter().zip(&x[..=i]).map(|(a, x)| a * x).sum();
+                for i in (0..x.len()).rev() {
+                    x[i] = factor[triangle(i)..][..=i].iter().zip(&x[..=i]).map(|(a, x)| a * x).sum();
                 }
             }
             Self::Diagonal { deviations } => {
@@ -280,7 +280,7 @@ impl Factor {
                 }
                 for i in 0..d {
                     for j in 0..=i {
-                        l[i * d + j] = (j..=i).map(|s| factor[i * d + s] * t[s * d + j]).sum();
+                        l[i * d + j] = (j..=i).map(|s| factor[triangle(i) + s] * t[s * d + j]).sum();
                     }
                 }
                 for i in 0..d {

@@ -237,6 +237,19 @@ impl Em {
         Some(model)
     }
 
+    /// The last model accepted, as it is.
+    pub fn accepted(&self) -> Option<&Model> {
+        self.accepted.as_ref()
+    }
+
+    /// Goes on with the EM step, and forgets the path to it, which is most of what a loop holds.
+    pub fn forget(&mut self) {
+        if let Some(plain) = self.plain.take() {
+            self.asked = plain;
+        }
+        (self.density, self.path) = (None, Acceleration::default());
+    }
+
     /// Log-likelihood of that model.
     pub fn log_likelihood(&self) -> Option<f64> {
         self.accepted.as_ref().and_then(|m| m.training.log_likelihood)

@@ -202,6 +202,12 @@ impl Model {
         })
     }
 
+    /// Variance of feature `j` in component `c`.
+    pub fn variance(&self, c: usize, j: usize) -> f64 {
+        let (kept, rows, columns) = self.covariances.dim();
+        self.covariances[[c % kept, j % rows, j % columns]]
+    }
+
     /// The compact form of covariances written out as `k × d × d`.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::error::{Error, Result};
 use super::options::Init;
 use super::python::{gmm_error, interruptible, Model};
 use super::scan::{checked, Sums, Survey};
-use super::train::{cancellable, given_start};
+use super::train::{given_start, starting};
 use super::values::for_each_statistics;
 use crate::mixture::statistics::Scatter;
 use crate::mixture::{self, start, Em, Statistics};
@@ -66,7 +66,7 @@ impl Loop {
                 let (drawn, rows) = survey.sample(draw.k).ok_or_else(no_sample)?;
                 interruptible(py, |cancelled| {
                     let pass =
-                        cancellable(mixture::Rows::n_rows(&drawn.sample), draw.k, features.len(), cancelled);
+                        starting(mixture::Rows::n_rows(&drawn.sample), draw.k, features.len(), cancelled);
                     Ok(draw.start_on(features, &drawn, rows, em, pass)?)
                 })?
             }

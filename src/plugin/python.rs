@@ -1,5 +1,6 @@
 //! The classes and functions the Python drivers use.
 
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -251,7 +252,9 @@ impl SharedRows {
     /// The loop at its start, for pickled options.
     fn fitter(&mut self, py: Python<'_>, options: &[u8]) -> PyResult<Fitter> {
         let options = unpickle::<RawFitOptions>(options)?.check()?;
-        Fitter::begin(py, &self.input, &mut self.rows, &options, None)
+        let Self { input, rows } = self;
+        let training = interruptible(py, |cancelled| started(input, rows, &options, None, cancelled))?;
+        Ok(Fitter { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
     }
 }
 
@@ -280,9 +283,12 @@ impl Fitter {
         let options = kwargs.options.check()?;
         let input = Input::new(&series.0, &kwargs.extras)?;
         let table = input.table(None)?;
-        let mut rows = interruptible(py, |_| CheckedRows::new(&input, table, &options))?;
         let resumed = resumed.map(|l| l.0.clone());
-        Ok(Self { seconds, ..Self::begin(py, &input, &mut rows, &options, resumed)? })
+        let training = interruptible(py, |cancelled| {
+            let mut rows = CheckedRows::new(&input, table, &options)?;
+            started(&input, &mut rows, &options, resumed, cancelled)
+        })?;
+        Ok(Self { training, k: options.k, seconds, pending: 0.0 })
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
@@ -292,7 +298,8 @@ impl Fitter {
         let table = table.as_ref();
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
-        interruptible(py, |cancelled| {
+        let short = train::is_short(rows, *k, d, left.min(em.options().max_iter));
+        let mut work = |cancelled: &AtomicBool| {
             let pass = train::cancellable(rows, *k, d, cancelled);
             let mut done = false;
             while !done && left > 0 {
@@ -306,7 +313,11 @@ impl Fitter {
                 left -= 1;
             }
             Ok(done)
-        })
+        };
+        if short {
+            return Ok(py.detach(|| work(&AtomicBool::new(false)))?);
+        }
+        interruptible(py, work)
     }
 
     #[getter]
@@ -351,20 +362,16 @@ impl Fitter {
     }
 }
 
-impl Fitter {
-    fn begin(
-        py: Python<'_>,
-        input: &Input,
-        rows: &mut CheckedRows,
-        options: &FitOptions,
-        resumed: Option<Em>,
-    ) -> PyResult<Self> {
-        let training = interruptible(py, |cancelled| {
-            let pass = train::cancellable(input.len(), options.k, rows.d(), cancelled);
-            rows.begin(input, options, resumed, pass)
-        })?;
-        Ok(Self { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
-    }
+/// The loop at its start.
+fn started(
+    input: &Input,
+    rows: &mut CheckedRows,
+    options: &FitOptions,
+    resumed: Option<Em>,
+    cancelled: &AtomicBool,
+) -> Result<Training> {
+    let pass = train::starting(input.len(), options.k, rows.d(), cancelled);
+    rows.begin(input, options, resumed, pass)
 }
 
 /// Fused multiply-adds a second of that many threads together, measured for so long; and lanes of a vector.
@@ -383,11 +390,18 @@ pub(super) fn interruptible<T: Send>(
     work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
 ) -> PyResult<T> {
     let cancelled = AtomicBool::new(false);
+    if train::is_in_pool() {
+        // Signals are the main thread's, and this one may be the only one there is.
+        return Ok(py.detach(|| work(&cancelled))?);
+    }
     let (sender, mut receiver) = channel();
-    std::thread::scope(|scope| {
+    train::beside_pool(|scope| {
         let cancelled = &cancelled;
-        // The receiver outlives the thread, so that sending cannot fail.
-        let worker = scope.spawn(move || sender.send(train::in_pool(|| work(cancelled))).is_ok());
+        scope.spawn(move |_| {
+            let result = catch_unwind(AssertUnwindSafe(|| work(cancelled)));
+            // The receiver outlives this work, so that sending cannot fail.
+            let _ = sender.send(result.unwrap_or_else(|_| Err(panicked())));
+        });
         let mut interrupt = None;
         loop {
             let results = &mut receiver;
@@ -399,18 +413,14 @@ pub(super) fn interruptible<T: Send>(
                         interrupt.get_or_insert(signal);
                     }
                 }
-                // The worker has panicked: joining it takes the panic, which would end this thread too.
-                Err(RecvTimeoutError::Disconnected) => {
-                    return match worker.join() {
-                        Ok(_) => Err(gmm_error(Error::Option("the fit ended without a result".into()))),
-                        Err(_) => {
-                            Err(gmm_error(Error::Option("the fit panicked: please report this".into())))
-                        }
-                    };
-                }
+                Err(RecvTimeoutError::Disconnected) => return Err(gmm_error(panicked())),
             }
         }
     })
+}
+
+fn panicked() -> Error {
+    Error::Option("the fit panicked: please report this".into())
 }
 
 #[pymodule]

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use polars_core::runtime::RAYON;
+use polars_core::runtime::{RAYON, THREAD_POOL};
 
 use super::cache::Factorised;
 use super::check::{Nulls, Watched};
@@ -18,10 +18,24 @@ use crate::mixture::{
 
 /// From about this many fused multiply-adds on, threads pay.
 const WORTH_THREADS: usize = 1 << 21;
+/// From this many on a start, whose candidates make hundreds of passes, gets them.
+const WORTH_THREADS_TO_START: usize = 1 << 14;
+/// What takes no more than about twenty milliseconds.
+const SHORT: usize = 1 << 26;
 
 /// Runs in the thread pool that obeys `POLARS_MAX_THREADS`.
 pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     RAYON.install(work)
+}
+
+/// Calls `work` here; what it spawns runs in that pool.
+pub fn beside_pool<'s, R>(work: impl FnOnce(&rayon::Scope<'s>) -> R) -> R {
+    THREAD_POOL.in_place_scope(work)
+}
+
+/// Whether this is one of its threads.
+pub fn is_in_pool() -> bool {
+    THREAD_POOL.current_thread_index().is_some()
 }
 
 /// Sequential or parallel, by the work there is.
@@ -30,12 +44,21 @@ pub fn execution(rows: usize, density: &Density) -> Execution {
 }
 
 fn execution_of(rows: usize, k: usize, d: usize) -> Execution {
-    let work = rows.saturating_mul(k).saturating_mul(d * (d + 1) + 32);
-    if work >= WORTH_THREADS {
+    if work(rows, k, d) >= WORTH_THREADS {
         Execution::Parallel
     } else {
         Execution::Sequential
     }
+}
+
+/// Multiply-adds of a pass, and what a component costs a row besides.
+fn work(rows: usize, k: usize, d: usize) -> usize {
+    rows.saturating_mul(k).saturating_mul(d * (d + 1) + 32)
+}
+
+/// Whether so many passes end before anybody would want to stop them.
+pub fn is_short(rows: usize, k: usize, d: usize, passes: u32) -> bool {
+    work(rows, k, d).saturating_mul(passes as usize) <= SHORT
 }
 
 fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
@@ -259,6 +282,12 @@ fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
         em.run(table.as_ref(), pass, None)?;
         Ok(em.model())
     })
+}
+
+/// The pass a start is found by, which somebody may stop.
+pub fn starting(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
+    let worth = work(rows, k, d) >= WORTH_THREADS_TO_START;
+    Pass { execution: if worth { Execution::Parallel } else { Execution::Sequential }, cancelled }
 }
 
 /// A parallel pass that somebody may stop.

@@ -266,6 +266,27 @@ fn accelerated_loops_move_between_machines() {
 }
 
 #[test]
+fn a_loop_that_forgets_goes_on_to_the_same_limit() {
+    for seed in 0..4 {
+        let rows = overlapping(seed);
+        let options = Options { accelerate: true, ..options(FULL, 5000, 1e-10) };
+        let mut em = Em::new(model(FULL, 2, 2, seed), options.clone(), false);
+        while !em.run(&rows, Pass::SEQUENTIAL, Some(20)).unwrap() {
+            let known = (em.accepted().cloned(), em.objective(), em.iteration());
+            em.forget();
+            assert_eq!((em.accepted().cloned(), em.objective(), em.iteration()), known);
+        }
+        for pair in em.history().windows(2) {
+            let (before, after) = (pair[0].log_likelihood, pair[1].log_likelihood);
+            assert!(after >= before - 1e-11 * before.abs());
+        }
+        let whole = fitted(model(FULL, 2, 2, seed), options, &rows);
+        let rows = rows.weight.len() as f64;
+        assert_close(em.objective().unwrap() / rows, whole.objective().unwrap() / rows, 1e-8);
+    }
+}
+
+#[test]
 fn a_stalled_loop_keeps_the_model_before() {
     let before = told(&[-3.0, -2.0], options(FULL, 9, 1e-3));
     let em = told(&[-3.0, -2.0, -2.5], options(FULL, 9, 1e-3));

@@ -1,8 +1,6 @@
 //! Components that collapsed on fewer than `d + 1` distinct rows, lost their weight, or repeat another: the likelihood
 //! they add grows without bound and says nothing, or is none, so they are avoided before it counts, and seeded once more.
 
-use ndarray::Array3;
-
 use super::super::error::{Error, Result};
 use super::super::model::Model;
 use super::super::rows::{Labels, Rows};
@@ -52,12 +50,12 @@ pub fn reseed(search: Search, start: Judged) -> Result<Scored> {
 /// Components are the same if their means and variances differ by no more than this, in units of the deviations.
 const SAME: f64 = 1e-3;
 
-/// Whether component `c` is the same as one before it; `covariances` are those of the model, whole.
-fn repeats(model: &Model, covariances: &Array3<f64>, c: usize) -> bool {
+/// Whether component `c` is the same as one before it.
+fn repeats(model: &Model, c: usize) -> bool {
     let means = model.means();
     let same = |b: usize| {
         (0..model.d()).all(|j| {
-            let (own, other) = (covariances[[c, j, j]], covariances[[b, j, j]]);
+            let (own, other) = (model.variance(c, j), model.variance(b, j));
             (means[[c, j]] - means[[b, j]]).abs() <= SAME * own.sqrt() && (own - other).abs() <= SAME * own
         })
     };
@@ -81,8 +79,7 @@ fn collapsed(search: Search, model: &Model) -> Result<Vec<usize>> {
             }
         }
     });
-    let covariances = model.full_covariances();
-    let lost = |c: &usize| own[*c].len() < enough || repeats(model, &covariances, *c);
+    let lost = |c: &usize| own[*c].len() < enough || repeats(model, *c);
     Ok((0..model.k()).filter(lost).collect())
 }
 

@@ -74,8 +74,8 @@ impl<'a> Scaled<'a> {
     }
 
     /// The same, whose searches end early, with what they have, once somebody sets the flag.
-    pub fn cancellable(self, cancelled: &'a AtomicBool) -> Self {
-        Self { cancelled: Some(cancelled), ..self }
+    pub fn cancellable(self, cancelled: &AtomicBool) -> Scaled<'_> {
+        Scaled { cancelled: Some(cancelled), columns: self.columns, units: self.units, weight: self.weight }
     }
 
     fn is_cancelled(&self) -> bool {

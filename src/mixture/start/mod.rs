@@ -3,28 +3,31 @@
 //! The sample holds at most `max(2048, 256 k, 8 k (d+1))` rows, those of smallest hash of seed and row number, so
 //! that it does not depend on who reads the rows in which order. Candidates are drawn by distances in units of the
 //! features' standard deviations and, in turn, in the axes in which the features are uncorrelated, as drawn and, for
-//! `k > 2`, after some of Lloyd's iterations. They run side by side on the sample, the worse half leaving after each leg;
-//! then components of the best that differ are split and merged as long as the objective rises, and of their ends the
+//! `k > 2`, after some of Lloyd's iterations. They race on the sample, the worse half leaving after each leg; then components of the best that differ are split and merged as long as the objective rises, and of their ends the
 //! one with the fewest collapsed components is taken, which are seeded once more. Random responsibilities, whose likelihood after a few
 //! iterations says nothing, are drawn once. Where `n_init` is given, so many candidates run until each stops, and the
 //! best goes on as it is; a single one goes on as it was drawn.
 
 mod collapse;
 mod kmeans;
+mod race;
 mod sample;
 mod split_merge;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::Exp1;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use super::covariance::CovarianceType;
 use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
-use super::pass::{block_rows, Pass};
+use super::pass::{block_rows, Execution, Pass};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
@@ -79,22 +82,27 @@ pub struct Draw {
 /// Lloyd's iterations at most: of the method that is named after them, and of every other run of candidates.
 const LLOYD: usize = 100;
 const SHORT_LLOYD: usize = 10;
-/// EM iterations each candidate gets before half of them go.
-const LEG: u32 = 6;
 /// EM iterations on the sample at most, for the last one left and for each where `n_init` is given.
 const LONG: u32 = 1000;
-/// Mean objectives that differ by no more belong to one optimum.
-const SAME: f64 = 1e-5;
+/// Where the sample holds but some of the rows, EM on it stops where what is left to rise is this share of what the
+/// likelihood of other rows loses by the sampling error of the parameters, `½ p/n` (Akaike 1974).
+const SAMPLING: f64 = 0.01;
 /// EM iterations the chosen one gets on the sample, when there are so many times more rows than in the sample.
 const POLISH: u32 = 100;
 const WORTH_POLISH: usize = 4;
 
+/// Numbers of the covariances from which on candidates are few and run one after the other, each on all threads: they
+/// would take more memory than the rest of the fit, and more time.
+const LARGE: usize = 1 << 14;
+/// Candidates that are drawn at once where `n_init` is given.
+const BATCH: usize = 16;
+
 /// Candidates drawn when `n_init` is not given, and those that are left for the moves between optima: more where there
 /// are more optima, fewer where each costs much.
-const fn effort(k: usize) -> (u32, usize) {
+const fn effort(k: usize, large: bool) -> (u32, usize) {
     match k {
         0..=2 => (8, 1),
-        3..=32 => (16, 4),
+        3..=32 if !large => (16, 4),
         _ => (4, 1),
     }
 }
@@ -108,6 +116,8 @@ struct Search<'a> {
     label: &'a [Option<u32>],
     options: &'a Options,
     pass: Pass<'a>,
+    /// Whether models are large: see [`LARGE`].
+    large: bool,
 }
 
 impl Draw {
@@ -153,38 +163,27 @@ impl Draw {
         if sample.n_rows() < self.k {
             return Err(Error::TooFewRows { k: self.k, n_rows: sample.n_rows() as u64 });
         }
-        let options = &Options { max_iter: LONG, ..options.clone() };
+        let (k, d, kind) = (self.k, sample.d(), options.covariance_type);
+        let tol = if complete { options.tol } else { options.tol.max(sampling_error(kind, k, sample)) };
+        let options = &Options { max_iter: LONG, tol, ..options.clone() };
         let features = &features.into();
-        let search = Search { features, sample, label, options, pass };
-        let scaled = Scaled::new(sample).cancellable(pass.cancelled);
-        let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
-        if options.covariance_type.structure().shape(self.k, sample.d()).2 < sample.d() {
-            metrics.push(scaled.alike());
-        }
-        let drawn = |i: u32| {
-            let turn = i as usize;
-            let lloyd = match self.method {
-                Method::KMeans => LLOYD,
-                _ if self.k > 2 && turn / metrics.len() % 2 == 1 => SHORT_LLOYD,
-                _ => 0,
-            };
-            self.candidate(search, &metrics[turn % metrics.len()], i, lloyd)
-        };
+        let large = k * kind.structure().scatter().covariance_len(d) > LARGE;
+        let search = Search { features, sample, label, options, pass, large };
+        let (candidates, finalists) = effort(k, large);
         let model = match self.n_init {
-            _ if self.k == 1 => drawn(0)?,
-            Some(1) => drawn(0)?,
-            None if self.method == Method::Random => drawn(0)?,
-            Some(n_init) => best((0..n_init).map(|i| search.improve(drawn(i)?, LONG)))?.1,
+            _ if self.k == 1 => self.only(search)?,
+            Some(1) => self.only(search)?,
+            None if self.method == Method::Random => self.only(search)?,
+            Some(n_init) => self.best_of(search, n_init)?,
             None if !label.is_empty() => {
-                best(search.race((0..effort(self.k).0).map(drawn), 1)?.into_iter().map(Ok))?.1
+                best(race::race(search, self.drawn(search, 0..candidates), 1)?.into_iter().map(Ok))?.1
             }
             None => {
-                let (candidates, finalists) = effort(self.k);
-                let winners = search.race((0..candidates).map(drawn), finalists)?;
-                let moved = winners
-                    .into_iter()
-                    .map(|winner| split_merge::split_and_merge(search, winner, self.seed, complete));
-                let moved = collapse::soundest(search, moved)?;
+                let winners = race::race(search, self.drawn(search, 0..candidates), finalists)?;
+                let moved = search.each(winners, |search, winner| {
+                    split_merge::split_and_merge(search, winner, self.seed, complete)
+                });
+                let moved = collapse::soundest(search, moved.into_iter())?;
                 collapse::reseed(search, moved)?.1
             }
         };
@@ -192,6 +191,43 @@ impl Draw {
             return Ok(model);
         }
         Ok(search.improve(model, POLISH)?.1)
+    }
+
+    /// The first candidate.
+    fn only(self, search: Search) -> Result<Model> {
+        self.drawn(search, 0..1).pop().unwrap_or(Err(Error::Interrupted))
+    }
+
+    /// The best of so many candidates, each after it stopped.
+    fn best_of(self, search: Search, n_init: u32) -> Result<Model> {
+        let batch = if search.large { 1 } else { BATCH };
+        let batches = (0..n_init).step_by(batch).flat_map(|first| {
+            let drawn = self.drawn(search, first..n_init.min(first + batch as u32));
+            search.each(drawn, |search, model| search.improve(model?, LONG))
+        });
+        Ok(best(batches)?.1)
+    }
+
+    /// The candidates of these numbers, those of one metric after those of the other: a metric is as large as the sample.
+    fn drawn(self, search: Search, numbers: Range<u32>) -> Vec<Result<Model>> {
+        let metrics = Metric::of(search.options.covariance_type, self.k, search.sample.d());
+        let mut drawn = Vec::new();
+        for (turn, metric) in metrics.iter().enumerate() {
+            let own: Vec<u32> = numbers.clone().filter(|i| *i as usize % metrics.len() == turn).collect();
+            if own.is_empty() {
+                continue;
+            }
+            let scaled = metric.scaled(search.sample).cancellable(search.pass.cancelled);
+            let lloyd = |i: u32| match self.method {
+                Method::KMeans => LLOYD,
+                _ if self.k > 2 && i as usize / metrics.len() % 2 == 1 => SHORT_LLOYD,
+                _ => 0,
+            };
+            let models = search.each(own.clone(), |search, i| self.candidate(search, &scaled, i, lloyd(i)));
+            drawn.extend(own.into_iter().zip(models));
+        }
+        drawn.sort_by_key(|(i, _)| *i);
+        drawn.into_iter().map(|(_, model)| model).collect()
     }
 
     /// The candidate of this number, after so many of Lloyd's iterations at most.
@@ -209,6 +245,44 @@ impl Draw {
                 component.iter_mut().zip(search.label).for_each(|(c, known)| *c = known.or(*c));
                 search.assigned(&Labels { k: self.k, component: &component })
             }
+        }
+    }
+}
+
+/// [`SAMPLING`] of `½ p/n`, for each unit of weight.
+fn sampling_error(kind: CovarianceType, k: usize, sample: &Sample) -> f64 {
+    let d = sample.d();
+    let parameters = k - 1 + k * d + kind.structure().n_parameters(k, d);
+    SAMPLING * 0.5 * parameters as f64 / sample.n_rows() as f64
+}
+
+/// The units of distances between rows.
+#[derive(Clone, Copy)]
+enum Metric {
+    /// The deviation of each feature.
+    Deviations,
+    /// The axes in which the features are uncorrelated.
+    Whitened,
+    /// One unit for all features.
+    Alike,
+}
+
+impl Metric {
+    /// Those that candidates are drawn in, in turn.
+    fn of(kind: CovarianceType, k: usize, d: usize) -> &'static [Self] {
+        if kind.structure().shape(k, d).2 < d {
+            &[Self::Deviations, Self::Whitened, Self::Alike]
+        } else {
+            &[Self::Deviations, Self::Whitened]
+        }
+    }
+
+    fn scaled(self, sample: &Sample) -> Scaled<'static> {
+        let scaled = Scaled::new(sample);
+        match self {
+            Self::Deviations => scaled,
+            Self::Whitened => scaled.whitened(),
+            Self::Alike => scaled.alike(),
         }
     }
 }
@@ -248,65 +322,26 @@ impl Search<'_> {
         }
     }
 
+    /// The EM loop from a model, for so many iterations at most.
+    fn em(&self, model: Model, max_iter: u32) -> Em {
+        Em::new(model, Options { max_iter, ..self.options.clone() }, false)
+    }
+
     /// EM on the sample, for so many iterations at most.
     fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
-        let mut em = Em::new(model, Options { max_iter, ..self.options.clone() }, false);
+        let mut em = self.em(model, max_iter);
         em.run(&self.rows(), self.pass, None)?;
         Ok(scored(&em))
     }
 
-    /// Runs candidates side by side, those that are drawn twice once; after each leg, which is twice as long as the one
-    /// before, the better half goes on (successive halving: Jamieson & Talwalkar 2016). Those that are left run until
-    /// each stops; where two end at one optimum, one that left in the last leg takes the place. Candidates that fail are
-    /// passed over as long as one does not.
-    fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
-        let mut failure = Error::Interrupted;
-        let mut field = Vec::new();
-        for candidate in candidates {
-            match candidate {
-                Ok(model) if field.iter().any(|em: &Em| em.ask().has_components_of(&model)) => {}
-                Ok(model) => field.push(Em::new(model, self.options.clone(), false)),
-                Err(Error::Interrupted) => return Err(Error::Interrupted),
-                Err(error) => failure = error,
-            }
+    /// What is made of each item: side by side on the threads of the pass where models are small, one after the other with
+    /// all threads where they are large. The results are the same.
+    fn each<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(Search, T) -> R + Sync) -> Vec<R> {
+        if self.pass.execution == Execution::Sequential || items.len() < 2 || self.large {
+            return items.into_iter().map(|item| work(*self, item)).collect();
         }
-        let mut leg = LEG;
-        let mut last_to_leave = Vec::new();
-        while field.len() > finalists {
-            let mut ran = Vec::new();
-            for em in field {
-                ran.extend(self.ran(em, Some(leg), &mut failure)?);
-            }
-            ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
-            last_to_leave = ran.split_off(ran.len().div_ceil(2));
-            field = ran;
-            leg *= 2;
-        }
-        let apart = self.options.tol.max(SAME) * self.sample.weight.iter().sum::<f64>();
-        let mut found: Vec<Scored> = Vec::new();
-        for em in field.into_iter().chain(last_to_leave) {
-            if found.len() == finalists {
-                break;
-            }
-            let end = self.ran(em, None, &mut failure)?.map(|em| scored(&em));
-            found.extend(end.filter(|end| found.iter().all(|other| (other.0 - end.0).abs() > apart)));
-        }
-        if found.is_empty() {
-            return Err(failure);
-        }
-        Ok(found)
-    }
-
-    /// The candidate after so many iterations, or until it stops; none where it fails, for the reason left behind.
-    fn ran(&self, mut em: Em, iterations: Option<u32>, failure: &mut Error) -> Result<Option<Em>> {
-        match em.run(&self.rows(), self.pass, iterations) {
-            Ok(_) => Ok(Some(em)),
-            Err(Error::Interrupted) => Err(Error::Interrupted),
-            Err(error) => {
-                *failure = error;
-                Ok(None)
-            }
-        }
+        let alone = Search { pass: Pass { execution: Execution::Sequential, ..self.pass }, ..*self };
+        items.into_par_iter().map(|item| work(alone, item)).collect()
     }
 }
 

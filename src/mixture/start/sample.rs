@@ -128,7 +128,8 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
         chosen.truncate(size);
     }
     chosen.sort_unstable_by_key(|(_, row)| *row);
-    let mut sample = Sample { columns: vec![Vec::with_capacity(chosen.len()); d], weight: Vec::new() };
+    let columns = (0..d).map(|_| Vec::with_capacity(chosen.len())).collect();
+    let mut sample = Sample { columns, weight: Vec::with_capacity(chosen.len()) };
     let mut label = Vec::new();
     let mut next = chosen.iter().map(|(_, row)| *row).peekable();
     for_each_block(rows, |start, block| {
@@ -141,7 +142,7 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
         }
     });
     if label.iter().all(Option::is_none) {
-        label.clear();
+        label = Vec::new();
     }
     Drawn { size, seed, sample, label, complete }
 }

@@ -15,7 +15,7 @@ use super::super::rows::{Labels, Rows, Sample};
 use super::super::statistics::Statistics;
 use super::collapse::{soundest, Judged};
 use super::kmeans::Scaled;
-use super::{best, Scored, Search};
+use super::{best, objective, scored, Scored, Search};
 
 /// Moves that may succeed, for each component and in all.
 const MOVES: usize = 2;
@@ -25,6 +25,10 @@ const TRIALS: usize = 8;
 /// EM iterations of a trial, and of the mixture of two that measures a split.
 const TRIAL: u32 = 40;
 const LOCAL: u32 = 10;
+/// A trial is given up that after so many evaluations is farther below what it is to reach than so many times what it rose
+/// in the last few of them.
+const LOOKS: [(u32, f64); 2] = [(10, 5.0), (20, 2.0)];
+const LAST: u32 = 5;
 /// Draws of that mixture.
 const DRAWS: u64 = 2;
 /// Rows of smaller responsibility are not a component's own.
@@ -38,15 +42,17 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool)
     if start.1.k() < 3 {
         return Ok(start);
     }
-    let Judged { mut lost, candidate: mut current } = Judged::new(search, start.clone())?;
+    let Judged { mut lost, candidate: mut current } = Judged::new(search, start)?;
+    let mut first: Option<Scored> = None;
     let total: f64 = search.sample.weight.iter().sum();
     let parameters = current.1.n_parameters() as f64 / current.1.k() as f64;
     let worth = if complete { WORTH } else { parameters / search.sample.n_rows() as f64 };
     for round in 0..MOST_MOVES.min(MOVES * current.1.k()) {
         let better = current.0 + worth * total;
         let mut found = None;
-        for model in moves(search, &current.1, seed.wrapping_add(round as u64))?.into_iter().take(TRIALS) {
-            match search.improve(model, TRIAL) {
+        let moves = Moves::new(search, &current.1, seed.wrapping_add(round as u64))?;
+        for n in 0..moves.promising.len() {
+            match moves.model(search, n).and_then(|model| trial(search, model, better)) {
                 Ok(trial) if trial.0 > better => {
                     found = Some(Judged::new(search, trial)?).filter(|trial| trial.lost.len() <= lost.len());
                 }
@@ -58,12 +64,19 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool)
             }
         }
         match found {
-            Some(trial) => (lost, current) = (trial.lost, trial.candidate),
+            Some(trial) => {
+                lost = trial.lost;
+                let before = std::mem::replace(&mut current, trial.candidate);
+                first.get_or_insert(before);
+            }
             None => break,
         }
     }
-    let end = search.improve(current.1, search.options.max_iter)?;
-    Ok(soundest(search, [start, end].into_iter().map(Ok))?.candidate)
+    let end = match &first {
+        Some(_) => search.improve(current.1, search.options.max_iter)?,
+        None => current,
+    };
+    Ok(soundest(search, first.into_iter().chain([end]).map(Ok))?.candidate)
 }
 
 /// A component in two, and what that gains.
@@ -80,57 +93,106 @@ struct Merger {
     whole: Statistics,
 }
 
-/// The models after the moves, the most promising first.
-fn moves(search: Search, model: &Model, seed: u64) -> Result<Vec<Model>> {
-    let density = model.density()?;
-    let statistics = search.statistics(model)?;
-    let splits = splits(search, &density, seed)?;
-    let mergers = mergers(search, &density, &statistics)?;
-    let mut moves: Vec<(f64, &Split, &Merger)> = Vec::new();
-    for split in &splits {
-        for merger in &mergers {
-            if merger.pair.0 != split.component && merger.pair.1 != split.component {
-                moves.push((split.gain - merger.loss, split, merger));
-            }
-        }
-    }
-    moves.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let promising =
-        moves.into_iter().filter(|(_, split, merger)| split.gain > 0.5 * merger.loss).take(TRIALS);
-    let moved = |(_, split, merger): (f64, &Split, &Merger)| {
-        let kept = (0..model.k()).filter(|c| ![merger.pair.0, merger.pair.1, split.component].contains(c));
-        let mut parts: Vec<(&Statistics, usize)> = kept.map(|c| (&statistics, c)).collect();
-        parts.extend([(&merger.whole, 0), (&split.halves, 0), (&split.halves, 1)]);
-        search.maximize(&statistics.with_components(&parts))
-    };
-    promising.map(moved).collect()
+/// The moves from a model, the most promising first.
+struct Moves {
+    statistics: Statistics,
+    splits: Vec<Split>,
+    mergers: Vec<Merger>,
+    /// Places of a split and a merger.
+    promising: Vec<(usize, usize)>,
 }
 
-/// Rows and responsibilities of each component, where they are not negligible.
-fn own_rows(search: Search, density: &Density) -> Vec<Sample> {
-    let sample = search.sample;
-    let empty = Sample { columns: vec![Vec::new(); sample.columns.len()], weight: Vec::new() };
-    let mut own = vec![empty; density.k()];
-    search.for_each_block(density, |start, block| {
-        for (c, own) in own.iter_mut().enumerate() {
-            for (i, r) in block.component(c).iter().enumerate().filter(|(_, r)| **r > OWN) {
-                own.weight.push(r * sample.weight[start + i]);
-                for (to, from) in own.columns.iter_mut().zip(&sample.columns) {
-                    to.push(from[start + i]);
+impl Moves {
+    fn new(search: Search, model: &Model, seed: u64) -> Result<Self> {
+        let density = model.density()?;
+        let statistics = search.statistics(model)?;
+        let splits = splits(search, &density, seed)?;
+        let mergers = mergers(search, &density, &statistics)?;
+        let mut moves: Vec<(f64, usize, usize)> = Vec::new();
+        for (s, split) in splits.iter().enumerate() {
+            for (m, merger) in mergers.iter().enumerate() {
+                let apart = merger.pair.0 != split.component && merger.pair.1 != split.component;
+                if apart && split.gain > 0.5 * merger.loss {
+                    moves.push((split.gain - merger.loss, s, m));
                 }
             }
         }
-    });
-    own
+        moves.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let promising = moves.into_iter().take(TRIALS).map(|(_, s, m)| (s, m)).collect();
+        Ok(Self { statistics, splits, mergers, promising })
+    }
+
+    /// The model after a move.
+    fn model(&self, search: Search, n: usize) -> Result<Model> {
+        let (split, merger) = (&self.splits[self.promising[n].0], &self.mergers[self.promising[n].1]);
+        let moved = [merger.pair.0, merger.pair.1, split.component];
+        let kept = (0..self.statistics.k()).filter(|c| !moved.contains(c));
+        let mut parts: Vec<(&Statistics, usize)> = kept.map(|c| (&self.statistics, c)).collect();
+        parts.extend([(&merger.whole, 0), (&split.halves, 0), (&split.halves, 1)]);
+        search.maximize(&self.statistics.with_components(&parts))
+    }
+}
+
+/// EM from a moved model, as long as its objective may come above a value.
+pub fn trial(search: Search, model: Model, above: f64) -> Result<Scored> {
+    let mut em = search.em(model, TRIAL);
+    let rows = search.rows();
+    let mut before = 0;
+    for (evaluations, times) in LOOKS {
+        em.run(&rows, search.pass, Some(evaluations - LAST - before))?;
+        let earlier = objective(&em);
+        em.run(&rows, search.pass, Some(LAST))?;
+        let now = objective(&em);
+        if now + times * (now - earlier) < above {
+            return Ok(scored(&em));
+        }
+        before = evaluations;
+    }
+    em.run(&rows, search.pass, None)?;
+    Ok(scored(&em))
+}
+
+/// Rows of a component and their responsibilities, where these are not negligible.
+#[derive(Clone, Default)]
+struct Own {
+    row: Vec<u32>,
+    responsibility: Vec<f64>,
+}
+
+impl Own {
+    /// Those of each component.
+    fn of(search: Search, density: &Density) -> Vec<Self> {
+        let mut own = vec![Self::default(); density.k()];
+        search.for_each_block(density, |start, block| {
+            for (c, own) in own.iter_mut().enumerate() {
+                for (i, r) in block.component(c).iter().enumerate().filter(|(_, r)| **r > OWN) {
+                    own.row.push((start + i) as u32);
+                    own.responsibility.push(*r);
+                }
+            }
+        });
+        own
+    }
+
+    /// The rows, weighted by their responsibilities.
+    fn rows(&self, sample: &Sample) -> Sample {
+        let taken = |column: &Vec<f64>| self.row.iter().map(|i| column[*i as usize]).collect();
+        let weights = self.row.iter().zip(&self.responsibility);
+        Sample {
+            columns: sample.columns.iter().map(taken).collect(),
+            weight: weights.map(|(i, r)| r * sample.weight[*i as usize]).collect(),
+        }
+    }
 }
 
 fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
     let mut splits = Vec::new();
-    for (component, own) in own_rows(search, density).iter().enumerate() {
-        if own.n_rows() < 2 * (density.d() + 1) {
+    for (component, own) in Own::of(search, density).iter().enumerate() {
+        if own.row.len() < 2 * (density.d() + 1) {
             continue;
         }
-        match split(Search { sample: own, label: &[], ..search }, component, seed) {
+        let own = own.rows(search.sample);
+        match split(Search { sample: &own, label: &[], ..search }, component, seed) {
             Ok(split) => splits.push(split),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(_) => {}

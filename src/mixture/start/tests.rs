@@ -24,7 +24,7 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
 }
 
 fn search<'a>(features: &'a Arc<[String]>, sample: &'a Sample, options: &'a Options) -> Search<'a> {
-    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
+    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL, large: false }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -370,6 +370,55 @@ fn a_component_on_a_single_row_is_no_gain() {
 }
 
 #[test]
+fn candidates_that_come_to_one_place_end_once() {
+    let mut rows = rows(600, 2, 6);
+    rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += 50.0 * (i % 3) as f64);
+    let (names, options) = (names(2).into(), options(CovarianceType::Full));
+    let search = search(&names, &rows, &options);
+    let label = |shift: usize| -> Vec<Option<u32>> {
+        (0..600).map(|i| Some(((i + usize::from(i % (7 + shift) == 0)) % 3) as u32)).collect()
+    };
+    let started = |shift| search.assigned(&Labels { k: 3, component: &label(shift) });
+    let ends = race::race(search, (0..8).map(started).collect(), 4).unwrap();
+    assert_eq!(ends.len(), 1);
+    for w in ends[0].1.weights() {
+        assert_close(*w, 1.0 / 3.0, 1e-12);
+    }
+}
+
+#[test]
+fn large_models_are_started_from_with_the_same_bits_on_all_threads() {
+    let d = 75;
+    let mut rows = rows(700, d, 3);
+    rows.columns[4].iter_mut().enumerate().for_each(|(i, x)| *x += 30.0 * (i % 3) as f64);
+    let kind = CovarianceType::Full;
+    assert!(3 * kind.structure().scatter().covariance_len(d) > LARGE);
+    for n_init in [None, Some(2)] {
+        let draw = Draw { n_init, ..draw(3, Method::KMeansPlusPlus) };
+        let alone = start(draw, &rows, kind).unwrap();
+        assert_sound(&alone, &rows, 3);
+        let pass = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
+        let together = draw.start(&names(d), &rows, &options(kind), pass).unwrap();
+        assert_eq!(pack(&alone), pack(&together));
+    }
+}
+
+#[test]
+fn a_trial_that_cannot_succeed_is_given_up() {
+    let rows = rows(500, 2, 8);
+    let (names, options) = (names(2).into(), Options { tol: 0.0, ..options(CovarianceType::Full) });
+    let search = search(&names, &rows, &options);
+    let model =
+        || start(Draw { n_init: Some(1), ..draw(4, Method::KMeansPlusPlus) }, &rows, CovarianceType::Full);
+    let iterations = |above: f64| {
+        let (_, model) = split_merge::trial(search, model().unwrap(), above).unwrap();
+        model.training.n_iter.unwrap()
+    };
+    assert!(iterations(f64::INFINITY) < 10);
+    assert!(iterations(f64::NEG_INFINITY) >= 39);
+}
+
+#[test]
 fn finalists_end_at_different_optima() {
     let rows = rows(300, 2, 8);
     let (names, options) = (names(2).into(), options(CovarianceType::Spherical));
@@ -377,11 +426,11 @@ fn finalists_end_at_different_optima() {
     let scaled = Scaled::new(&rows);
     let drawn = |i| draw(5, Method::KMeansPlusPlus).candidate(search, &scaled, i, 0);
     // Each candidate comes twice.
-    let winners = search.race((0..16).map(|i| drawn(i / 2)), 4).unwrap();
+    let winners = race::race(search, (0..16).map(|i| drawn(i / 2)).collect(), 4).unwrap();
     assert!(winners.len() > 1);
     for (n, (a, _)) in winners.iter().enumerate() {
         for (b, _) in &winners[..n] {
-            assert!((a - b).abs() > SAME * 300.0, "{a} {b}");
+            assert!((a - b).abs() > race::SAME * 300.0, "{a} {b}");
         }
     }
 }
