@@ -10,7 +10,7 @@ use super::covariance::CovarianceType;
 use super::density::Density;
 use super::error::{Error, Result};
 use super::model::{Model, Training};
-use super::pass::Pass;
+use super::pass::{Pass, Passes};
 use super::prior::PriorOptions;
 use super::regularisation::Regularisation;
 use super::rows::Rows;
@@ -218,10 +218,18 @@ impl Em {
     /// What [`Em::tell`], the factorisation of a model, or the pass returns; the state stays at the last complete step.
     pub fn run(&mut self, rows: &dyn Rows, pass: Pass, evaluations: Option<u32>) -> Result<bool> {
         let form = self.options.covariance_type.structure().scatter();
+        self.run_on(&mut Passes::new(rows, pass, form), evaluations)
+    }
+
+    /// The same with room for passes that other loops over the same rows and structure have used.
+    ///
+    /// # Errors
+    /// As [`Em::run`].
+    pub fn run_on(&mut self, passes: &mut Passes, evaluations: Option<u32>) -> Result<bool> {
         let mut left = evaluations.unwrap_or(u32::MAX);
         while self.outcome.is_none() && left > 0 {
             let density = self.density.take().map_or_else(|| self.asked.density(), Ok)?;
-            let statistics = pass.e_step(rows, &density, form)?;
+            let statistics = passes.e_step(&density)?;
             self.tell(&statistics)?;
             left -= 1;
         }

@@ -88,6 +88,49 @@ impl Pass<'_> {
     }
 }
 
+/// E-steps over the same rows, one after the other. Rows that fit into a block are read once, and room for their sums is
+/// made once: for few rows that is most of what a pass costs.
+pub struct Passes<'a> {
+    rows: &'a dyn Rows,
+    pass: Pass<'a>,
+    form: Scatter,
+    /// The rows, all of them, and the sums by models of so many components.
+    room: Option<(usize, Block, Accumulator)>,
+}
+
+impl<'a> Passes<'a> {
+    /// Of these rows, for statistics of this form.
+    pub fn new(rows: &'a dyn Rows, pass: Pass<'a>, form: Scatter) -> Self {
+        Self { rows, pass, form, room: None }
+    }
+
+    /// [`Pass::e_step`].
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn e_step(&mut self, density: &Density) -> Result<Statistics> {
+        let (n, d, k) = (self.rows.n_rows(), self.rows.d(), density.k());
+        if n == 0 || n > block_rows(d, k) || k >= MANY {
+            return self.pass.e_step(self.rows, density, self.form);
+        }
+        go_on(self.pass.cancelled)?;
+        let (rows, form) = (self.rows, self.form);
+        let (_, block, accumulator) = match self.room.take() {
+            Some(room) if room.0 == k => self.room.insert(room),
+            _ => {
+                let mut block = Block::default();
+                block.load(rows, 0, n, k);
+                self.room.insert((k, block, Accumulator::new(k, d, form)))
+            }
+        };
+        density.effective_responsibilities(block);
+        Statistics::of(accumulator, density.means(), |accumulator| {
+            accumulator.absorb(block);
+            Ok(())
+        })
+    }
+}
+
 /// What rows are summed up by.
 pub enum Summand<'a> {
     /// Responsibilities under a model.

@@ -14,6 +14,7 @@ mod kmeans;
 mod sample;
 mod split_merge;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
@@ -24,7 +25,7 @@ use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
-use super::pass::{block_rows, Pass};
+use super::pass::{block_rows, Pass, Passes};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
@@ -108,6 +109,8 @@ struct Search<'a> {
     label: &'a [Option<u32>],
     options: &'a Options,
     pass: Pass<'a>,
+    /// Over the sample, with its labels.
+    passes: &'a RefCell<Passes<'a>>,
 }
 
 impl Draw {
@@ -155,7 +158,9 @@ impl Draw {
         }
         let options = &Options { max_iter: LONG, ..options.clone() };
         let features = &features.into();
-        let search = Search { features, sample, label, options, pass };
+        let rows = Labelled { rows: sample, label };
+        let passes = &passes(&rows, options, pass);
+        let search = Search { features, sample, label, options, pass, passes };
         let scaled = Scaled::new(sample).cancellable(pass.cancelled);
         let mut metrics = vec![scaled.clone(), scaled.clone().whitened()];
         if options.covariance_type.structure().shape(self.k, sample.d()).2 < sample.d() {
@@ -216,11 +221,12 @@ impl Draw {
 /// A model and its objective on the sample.
 type Scored = (f64, Model);
 
-impl Search<'_> {
-    fn rows(&self) -> Labelled<'_> {
-        Labelled { rows: self.sample, label: self.label }
-    }
+/// Room for the passes of loops over the same rows.
+fn passes<'a>(rows: &'a dyn Rows, options: &Options, pass: Pass<'a>) -> RefCell<Passes<'a>> {
+    RefCell::new(Passes::new(rows, pass, options.covariance_type.structure().scatter()))
+}
 
+impl Search<'_> {
     /// The M-step from given responsibilities.
     fn assigned(&self, given: &dyn Responsibilities) -> Result<Model> {
         let form = self.options.covariance_type.structure().scatter();
@@ -233,8 +239,7 @@ impl Search<'_> {
     }
 
     fn statistics(&self, model: &Model) -> Result<Statistics> {
-        let form = self.options.covariance_type.structure().scatter();
-        self.pass.e_step(&self.rows(), &model.density()?, form)
+        self.passes.borrow_mut().e_step(&model.density()?)
     }
 
     /// Calls `visit(start, block)` with the responsibilities of all rows of the sample, block by block.
@@ -251,7 +256,7 @@ impl Search<'_> {
     /// EM on the sample, for so many iterations at most.
     fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
         let mut em = Em::new(model, Options { max_iter, ..self.options.clone() }, false);
-        em.run(&self.rows(), self.pass, None)?;
+        em.run_on(&mut self.passes.borrow_mut(), None)?;
         Ok(scored(&em))
     }
 
@@ -299,7 +304,7 @@ impl Search<'_> {
 
     /// The candidate after so many iterations, or until it stops; none where it fails, for the reason left behind.
     fn ran(&self, mut em: Em, iterations: Option<u32>, failure: &mut Error) -> Result<Option<Em>> {
-        match em.run(&self.rows(), self.pass, iterations) {
+        match em.run_on(&mut self.passes.borrow_mut(), iterations) {
             Ok(_) => Ok(Some(em)),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {

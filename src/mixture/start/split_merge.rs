@@ -15,7 +15,7 @@ use super::super::rows::{Labels, Rows, Sample};
 use super::super::statistics::Statistics;
 use super::collapse::{soundest, Judged};
 use super::kmeans::Scaled;
-use super::{best, Scored, Search};
+use super::{best, passes, Scored, Search};
 
 /// Moves that may succeed, for each component and in all.
 const MOVES: usize = 2;
@@ -130,7 +130,9 @@ fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
         if own.n_rows() < 2 * (density.d() + 1) {
             continue;
         }
-        match split(Search { sample: own, label: &[], ..search }, component, seed) {
+        let Search { features, options, pass, .. } = search;
+        let passes = &passes(own, options, pass);
+        match split(Search { features, sample: own, label: &[], options, pass, passes }, component, seed) {
             Ok(split) => splits.push(split),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(_) => {}
