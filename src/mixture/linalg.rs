@@ -309,8 +309,8 @@ impl Pencil {
         is_above(&self.c, self.r, least)
     }
 
-    /// `A⁻¹ x`, and `xᵀ A⁻¹ x` and `xᵀ B⁻¹ x`; none unless all eigenvalues are above `least`.
-    pub fn solve(&self, x: &[f64], least: f64) -> Option<(Vec<f64>, f64, f64)> {
+    /// Leaves `A⁻¹ x` in the zeros of `y`; gives `xᵀ A⁻¹ x` and `xᵀ B⁻¹ x`. None unless all eigenvalues are above `least`.
+    pub fn solve(&self, x: &[f64], least: f64, y: &mut [f64]) -> Option<(f64, f64)> {
         let (m, r) = (self.m, self.r);
         if !self.is_above(least) {
             return None;
@@ -329,9 +329,8 @@ impl Pencil {
                 let solved: f64 = (s + 1..r).map(|u| l[u * r + s] * z[u]).sum();
                 z[s] = (z[s] - solved) / l[s * r + s];
             }
-            let mut y = vec![0.0; m];
-            self.combine(|s| z[s], &mut y);
-            Some((y, in_a, in_b))
+            self.combine(|s| z[s], y);
+            Some((in_a, in_b))
         })
     }
 
@@ -527,8 +526,9 @@ mod tests {
         let eigen = pencil.eigen();
         let least = eigen.values.iter().copied().fold(f64::INFINITY, f64::min);
         let x = [1.0, -2.0, 0.5, 3.0];
-        assert!(pencil.solve(&x, least * 1.001).is_none());
-        let (y, in_a, in_b) = pencil.solve(&x, least * 0.999).unwrap();
+        let mut y = [0.0; 4];
+        assert!(pencil.solve(&x, least * 1.001, &mut y).is_none());
+        let (in_a, in_b) = pencil.solve(&x, least * 0.999, &mut y).unwrap();
         for i in 0..m {
             assert!((dot(&a[i * m..][..m], &y) - x[i]).abs() < 1e-10);
         }

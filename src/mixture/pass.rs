@@ -336,6 +336,23 @@ mod tests {
     }
 
     #[test]
+    fn passes_over_the_same_rows_are_passes() {
+        for n in [0, 1, 20, 256, 257, 3000] {
+            let rows = whole_weights(sample(n, 3, 9));
+            let label: Vec<Option<u32>> = (0..n).map(|i| (i % 3 == 0).then_some((i % 2) as u32)).collect();
+            for label in [&label[..], &[]] {
+                let labelled = Labelled { rows: &rows, label };
+                let mut passes = Passes::new(&labelled, Pass::SEQUENTIAL, Scatter::Full);
+                for (k, seed) in [(2, 1), (2, 2), (5, 3), (2, 4), (60, 5)] {
+                    let density = model(CovarianceType::Full, k, 3, seed).density().unwrap();
+                    let alone = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
+                    assert_eq!(bytes(&passes.e_step(&density).unwrap()), bytes(&alone), "{n} {k}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_stack_and_the_recursion_are_one_tree() {
         let rows = sample(leaf_rows(3, 2) * 45 + 7, 3, 2);
         let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
@@ -497,7 +514,7 @@ mod tests {
 
     #[test]
     fn a_pass_stops_when_asked() {
-        let sample = sample(100_000, 2, 3);
+        let (sample, few) = (sample(100_000, 2, 3), sample(50, 2, 3));
         let density = model(CovarianceType::Full, 2, 2, 5).density().unwrap();
         for execution in [Execution::Sequential, Execution::Parallel] {
             let cancelled = AtomicBool::new(false);
@@ -506,6 +523,7 @@ mod tests {
             assert_eq!(pass.e_step(&rows, &density, Scatter::Full), Err(Error::Interrupted));
             let read = rows.2.load(Ordering::Relaxed);
             assert!((3..98).contains(&read), "{read} of 98 leaves");
+            assert_eq!(Passes::new(&few, pass, Scatter::Full).e_step(&density), Err(Error::Interrupted));
             let none = Labels { k: 2, component: &vec![None; 100_000] };
             assert_eq!(pass.assigned(&sample, &none, Scatter::Full), Err(Error::Interrupted));
         }

@@ -80,23 +80,33 @@ pub struct Draw {
 /// Lloyd's iterations at most: of the method that is named after them, and of every other run of candidates.
 const LLOYD: usize = 100;
 const SHORT_LLOYD: usize = 10;
-/// EM iterations each candidate gets before half of them go.
-const LEG: u32 = 6;
 /// EM iterations on the sample at most, for the last one left and for each where `n_init` is given.
 const LONG: u32 = 1000;
-/// Mean objectives that differ by no more belong to one optimum.
+/// Mean objectives of candidates that stopped and differ by no more belong to one optimum;
 const SAME: f64 = 1e-5;
+/// of candidates on their way, where they differ by no more than this and each component is near one of the other.
+const CLOSE: f64 = 3e-2;
 /// EM iterations the chosen one gets on the sample, when there are so many times more rows than in the sample.
 const POLISH: u32 = 100;
 const WORTH_POLISH: usize = 4;
 
-/// Candidates drawn when `n_init` is not given, and those that are left for the moves between optima: more where there
-/// are more optima, fewer where each costs much.
-const fn effort(k: usize) -> (u32, usize) {
+/// How much is tried when `n_init` is not given.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// Candidates drawn.
+    candidates: u32,
+    /// Those that are left for the moves between optima.
+    finalists: usize,
+    /// EM iterations each candidate gets before half of them go.
+    leg: u32,
+}
+
+/// More where there are more optima, less where each costs much.
+const fn effort(k: usize) -> Effort {
     match k {
-        0..=2 => (8, 1),
-        3..=32 => (16, 4),
-        _ => (4, 1),
+        0..=2 => Effort { candidates: 8, finalists: 2, leg: 4 },
+        3..=32 => Effort { candidates: 16, finalists: 4, leg: 6 },
+        _ => Effort { candidates: 4, finalists: 1, leg: 6 },
     }
 }
 
@@ -181,11 +191,12 @@ impl Draw {
             None if self.method == Method::Random => drawn(0)?,
             Some(n_init) => best((0..n_init).map(|i| search.improve(drawn(i)?, LONG)))?.1,
             None if !label.is_empty() => {
-                best(search.race((0..effort(self.k).0).map(drawn), 1)?.into_iter().map(Ok))?.1
+                let effort = Effort { finalists: 1, ..effort(self.k) };
+                best(search.race((0..effort.candidates).map(drawn), effort)?.into_iter().map(Ok))?.1
             }
             None => {
-                let (candidates, finalists) = effort(self.k);
-                let winners = search.race((0..candidates).map(drawn), finalists)?;
+                let effort = effort(self.k);
+                let winners = search.race((0..effort.candidates).map(drawn), effort)?;
                 let moved = winners
                     .into_iter()
                     .map(|winner| split_merge::split_and_merge(search, winner, self.seed, complete));
@@ -261,10 +272,10 @@ impl Search<'_> {
     }
 
     /// Runs candidates side by side, those that are drawn twice once; after each leg, which is twice as long as the one
-    /// before, the better half goes on (successive halving: Jamieson & Talwalkar 2016). Those that are left run until
-    /// each stops; where two end at one optimum, one that left in the last leg takes the place. Candidates that fail are
-    /// passed over as long as one does not.
-    fn race(&self, candidates: impl Iterator<Item = Result<Model>>, finalists: usize) -> Result<Vec<Scored>> {
+    /// before, those that have met a better one leave, and of the others the better half goes on (successive halving:
+    /// Jamieson & Talwalkar 2016). Those that are left run until each stops; where two meet, one that left in the last
+    /// leg takes the place. Candidates that fail are passed over as long as one does not.
+    fn race(&self, candidates: impl Iterator<Item = Result<Model>>, effort: Effort) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
         let mut field = Vec::new();
         for candidate in candidates {
@@ -275,31 +286,63 @@ impl Search<'_> {
                 Err(error) => failure = error,
             }
         }
-        let mut leg = LEG;
+        let mut leg = effort.leg;
         let mut last_to_leave = Vec::new();
-        while field.len() > finalists {
+        while field.len() > effort.finalists {
             let mut ran = Vec::new();
             for em in field {
                 ran.extend(self.ran(em, Some(leg), &mut failure)?);
             }
             ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
-            last_to_leave = ran.split_off(ran.len().div_ceil(2));
-            field = ran;
+            field = self.apart(ran);
+            last_to_leave = field.split_off(field.len().div_ceil(2));
             leg *= 2;
         }
-        let apart = self.options.tol.max(SAME) * self.sample.weight.iter().sum::<f64>();
-        let mut found: Vec<Scored> = Vec::new();
+        let mut found: Vec<Em> = Vec::new();
         for em in field.into_iter().chain(last_to_leave) {
-            if found.len() == finalists {
+            if found.len() == effort.finalists {
                 break;
             }
-            let end = self.ran(em, None, &mut failure)?.map(|em| scored(&em));
-            found.extend(end.filter(|end| found.iter().all(|other| (other.0 - end.0).abs() > apart)));
+            found.extend(self.finished(em, &found, effort.leg, &mut failure)?);
         }
         if found.is_empty() {
             return Err(failure);
         }
-        Ok(found)
+        Ok(found.iter().map(scored).collect())
+    }
+
+    /// The candidates, without those that have met one before them.
+    fn apart(&self, candidates: Vec<Em>) -> Vec<Em> {
+        let mut apart: Vec<Em> = Vec::new();
+        for em in candidates {
+            if !apart.iter().any(|other| self.have_met(other, &em)) {
+                apart.push(em);
+            }
+        }
+        apart
+    }
+
+    /// Whether two candidates are on their way to one optimum, or have stopped there.
+    fn have_met(&self, a: &Em, b: &Em) -> bool {
+        let total: f64 = self.sample.weight.iter().sum();
+        let difference = (objective(a) - objective(b)).abs() / total;
+        let stopped = a.is_done() && b.is_done() && difference <= self.options.tol.max(SAME);
+        stopped || (difference <= CLOSE && a.ask().is_near(b.ask()))
+    }
+
+    /// The candidate when it has stopped; none where it meets one of the others before, or fails.
+    fn finished(&self, em: Em, others: &[Em], leg: u32, failure: &mut Error) -> Result<Option<Em>> {
+        let mut next = Some(em);
+        while let Some(em) = next {
+            if others.iter().any(|other| self.have_met(other, &em)) {
+                return Ok(None);
+            }
+            if em.is_done() {
+                return Ok(Some(em));
+            }
+            next = self.ran(em, Some(leg), failure)?;
+        }
+        Ok(None)
     }
 
     /// The candidate after so many iterations, or until it stops; none where it fails, for the reason left behind.

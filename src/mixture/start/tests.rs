@@ -23,8 +23,13 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
     draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
 }
 
-fn search<'a>(features: &'a Arc<[String]>, sample: &'a Sample, options: &'a Options) -> Search<'a> {
-    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL }
+fn search<'a>(
+    features: &'a Arc<[String]>,
+    sample: &'a Sample,
+    options: &'a Options,
+    passes: &'a RefCell<Passes<'a>>,
+) -> Search<'a> {
+    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL, passes }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -132,7 +137,8 @@ fn a_large_sample_is_polished_on_its_rows_only() {
         let sample = sample(rows, sample_rows(3, 1), 1).sample;
         let scaled = Scaled::new(&sample);
         let (names, options) = (names(1).into(), options(CovarianceType::Full));
-        let search = search(&names, &sample, &options);
+        let passes = passes(&sample, &options, Pass::SEQUENTIAL);
+        let search = search(&names, &sample, &options, &passes);
         (draw.candidate(search, &scaled, 0, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
@@ -176,7 +182,8 @@ fn as_many_components_as_rows() {
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
     let (draw, names, options) = (draw(7, Method::KMeans), names(2).into(), options(CovarianceType::Diag));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let model = draw.candidate(search, &scaled, 0, LLOYD).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
@@ -348,7 +355,8 @@ fn with_an_outlier() -> Sample {
 fn a_component_on_a_single_row_is_no_gain() {
     let rows = with_an_outlier();
     let (names, options) = (names(2).into(), options(CovarianceType::Full));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let evaluated = |component: &dyn Fn(usize) -> u32| {
         let component: Vec<Option<u32>> = (0..121).map(|i| Some(component(i))).collect();
         let model = search.assigned(&Labels { k: 3, component: &component }).unwrap();
@@ -373,11 +381,12 @@ fn a_component_on_a_single_row_is_no_gain() {
 fn finalists_end_at_different_optima() {
     let rows = rows(300, 2, 8);
     let (names, options) = (names(2).into(), options(CovarianceType::Spherical));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let scaled = Scaled::new(&rows);
     let drawn = |i| draw(5, Method::KMeansPlusPlus).candidate(search, &scaled, i, 0);
     // Each candidate comes twice.
-    let winners = search.race((0..16).map(|i| drawn(i / 2)), 4).unwrap();
+    let winners = search.race((0..16).map(|i| drawn(i / 2)), effort(3)).unwrap();
     assert!(winners.len() > 1);
     for (n, (a, _)) in winners.iter().enumerate() {
         for (b, _) in &winners[..n] {
