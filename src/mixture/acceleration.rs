@@ -23,8 +23,9 @@ use super::density::Density;
 use super::linalg::{dot, with_room, Eigen, Pencil};
 use super::model::Model;
 
-/// Steps remembered.
+/// Steps remembered at most, and at least where there are few coordinates.
 const MEMORY: usize = 6;
+const LEAST_MEMORY: usize = 3;
 /// Curvatures are taken for at least this, upward and downward.
 const LEAST: f64 = 1e-3;
 const LEAST_NEGATIVE: f64 = 0.05;
@@ -81,7 +82,8 @@ impl Acceleration {
             return;
         };
         if point.iter().zip(&self.point).any(|(x, before)| x != before) {
-            let most = MEMORY.min(point.len());
+            // A third of the coordinates: more cost more than they save.
+            let most = (point.len() / 3).clamp(LEAST_MEMORY, MEMORY).min(point.len());
             remember(&mut self.steps, most, &point, &self.point);
             remember(&mut self.changes, most, &residual, &self.residual);
         }

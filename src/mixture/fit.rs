@@ -178,7 +178,9 @@ impl Em {
         let next = Model::maximize_within(features, kind, statistics, bounds, Some(&self.asked))?;
         self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
         self.objective = Some(objective);
-        self.path.observe(&self.asked, &next);
+        if self.options.accelerate || self.options.tol > 0.0 {
+            self.path.observe(&self.asked, &next);
+        }
         self.outcome = self.risen(rise, scale);
         let evaluated = match self.outcome {
             None => self.advance(next),

@@ -312,8 +312,7 @@ impl Model {
                     && (own - others).abs() <= 0.4 * own
             })
         };
-        self.means.dim() == other.means.dim()
-            && (0..self.k()).all(|a| (0..self.k()).any(|b| near(a, b)))
+        self.means.dim() == other.means.dim() && (0..self.k()).all(|a| (0..self.k()).any(|b| near(a, b)))
     }
 
     /// Variance of feature `j` in component `c`.

@@ -4,6 +4,7 @@
 //! power of two below its length, which is the tree a sequential run builds with a stack of partial sums. So the
 //! result has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +89,7 @@ impl Pass<'_> {
     }
 }
 
-/// E-steps over the same rows, one after the other. Rows that fit into a block are read once, and room for their sums is
+/// Passes over the same rows, one after the other. Rows that fit into a block are read once, and room for their sums is
 /// made once: for few rows that is most of what a pass costs.
 pub struct Passes<'a> {
     rows: &'a dyn Rows,
@@ -109,12 +110,24 @@ impl<'a> Passes<'a> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(&mut self, density: &Density) -> Result<Statistics> {
-        let (n, d, k) = (self.rows.n_rows(), self.rows.d(), density.k());
+        self.sum(&Summand::expected(density))
+    }
+
+    /// [`Pass::assigned`].
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn assigned(&mut self, given: &dyn Responsibilities) -> Result<Statistics> {
+        self.sum(&Summand::Assigned(given))
+    }
+
+    fn sum(&mut self, summand: &Summand) -> Result<Statistics> {
+        let (rows, form) = (self.rows, self.form);
+        let (n, d, k) = (rows.n_rows(), rows.d(), summand.k());
         if n == 0 || n > block_rows(d, k) || k >= MANY {
-            return self.pass.e_step(self.rows, density, self.form);
+            return self.pass.run(rows, form, summand);
         }
         go_on(self.pass.cancelled)?;
-        let (rows, form) = (self.rows, self.form);
         let (_, block, accumulator) = match self.room.take() {
             Some(room) if room.0 == k => self.room.insert(room),
             _ => {
@@ -123,8 +136,8 @@ impl<'a> Passes<'a> {
                 self.room.insert((k, block, Accumulator::new(k, d, form)))
             }
         };
-        density.effective_responsibilities(block);
-        Statistics::of(accumulator, density.means(), |accumulator| {
+        summand.fill(0, block);
+        Statistics::of(accumulator, &summand.guess(block), |accumulator| {
             accumulator.absorb(block);
             Ok(())
         })
@@ -170,10 +183,10 @@ impl<'a> Summand<'a> {
     }
 
     /// First guesses of the means of a leaf that begins with this block.
-    fn guess(&self, block: &Block) -> Vec<f64> {
+    fn guess(&self, block: &Block) -> Cow<'_, [f64]> {
         match self {
-            Self::Expected { density, .. } => density.means().to_vec(),
-            Self::Assigned(given) => first_counted_row(block).repeat(given.k()),
+            Self::Expected { density, .. } => Cow::Borrowed(density.means()),
+            Self::Assigned(given) => Cow::Owned(first_counted_row(block).repeat(given.k())),
         }
     }
 
@@ -347,6 +360,11 @@ mod tests {
                     let density = model(CovarianceType::Full, k, 3, seed).density().unwrap();
                     let alone = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
                     assert_eq!(bytes(&passes.e_step(&density).unwrap()), bytes(&alone), "{n} {k}");
+                    let component: Vec<Option<u32>> =
+                        (0..n).map(|i| Some((i * seed as usize % k) as u32)).collect();
+                    let given = Labels { k, component: &component };
+                    let alone = Pass::SEQUENTIAL.assigned(&labelled, &given, Scatter::Full).unwrap();
+                    assert_eq!(bytes(&passes.assigned(&given).unwrap()), bytes(&alone), "{n} {k}");
                 }
             }
         }

@@ -95,6 +95,8 @@ const WORTH_POLISH: usize = 4;
 struct Effort {
     /// Candidates drawn.
     candidates: u32,
+    /// EM steps each of them takes first, not accelerated: on few rows that costs half as much. Two fifths go then.
+    warm_up: u32,
     /// Those that are left for the moves between optima.
     finalists: usize,
     /// EM iterations each candidate gets before half of them go.
@@ -104,9 +106,9 @@ struct Effort {
 /// More where there are more optima, less where each costs much.
 const fn effort(k: usize) -> Effort {
     match k {
-        0..=2 => Effort { candidates: 8, finalists: 2, leg: 4 },
-        3..=32 => Effort { candidates: 16, finalists: 4, leg: 6 },
-        _ => Effort { candidates: 4, finalists: 1, leg: 6 },
+        0..=2 => Effort { candidates: 8, warm_up: 4, finalists: 2, leg: 4 },
+        3..=32 => Effort { candidates: 16, warm_up: 0, finalists: 4, leg: 6 },
+        _ => Effort { candidates: 4, warm_up: 0, finalists: 1, leg: 6 },
     }
 }
 
@@ -240,8 +242,8 @@ fn passes<'a>(rows: &'a dyn Rows, options: &Options, pass: Pass<'a>) -> RefCell<
 impl Search<'_> {
     /// The M-step from given responsibilities.
     fn assigned(&self, given: &dyn Responsibilities) -> Result<Model> {
-        let form = self.options.covariance_type.structure().scatter();
-        self.maximize(&self.pass.assigned(self.sample, given, form)?)
+        let statistics = self.passes.borrow_mut().assigned(given)?;
+        self.maximize(&statistics)
     }
 
     fn maximize(&self, statistics: &Statistics) -> Result<Model> {
@@ -271,10 +273,10 @@ impl Search<'_> {
         Ok(scored(&em))
     }
 
-    /// Runs candidates side by side, those that are drawn twice once; after each leg, which is twice as long as the one
-    /// before, those that have met a better one leave, and of the others the better half goes on (successive halving:
-    /// Jamieson & Talwalkar 2016). Those that are left run until each stops; where two meet, one that left in the last
-    /// leg takes the place. Candidates that fail are passed over as long as one does not.
+    /// Runs candidates side by side, those that are drawn twice once; after a warm-up and after each leg, which is twice
+    /// as long as the one before, those that have met a better one leave, and of the others the better half goes on
+    /// (successive halving: Jamieson & Talwalkar 2016). Those that are left run until each stops; where two meet, one
+    /// that left in the last leg takes the place. Candidates that fail are passed over as long as one does not.
     fn race(&self, candidates: impl Iterator<Item = Result<Model>>, effort: Effort) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
         let mut field = Vec::new();
@@ -286,15 +288,17 @@ impl Search<'_> {
                 Err(error) => failure = error,
             }
         }
+        if effort.warm_up > 0 {
+            let options = Options { accelerate: false, tol: 0.0, ..self.options.clone() };
+            let cold = field.iter().map(|em| Em::new(em.ask().clone(), options.clone(), false));
+            let mut warm = self.leg(cold.collect(), effort.warm_up, &mut failure)?;
+            warm.truncate((3 * warm.len()).div_ceil(5));
+            field = warm.iter().map(|em| Em::new(em.ask().clone(), self.options.clone(), false)).collect();
+        }
         let mut leg = effort.leg;
         let mut last_to_leave = Vec::new();
         while field.len() > effort.finalists {
-            let mut ran = Vec::new();
-            for em in field {
-                ran.extend(self.ran(em, Some(leg), &mut failure)?);
-            }
-            ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
-            field = self.apart(ran);
+            field = self.leg(field, leg, &mut failure)?;
             last_to_leave = field.split_off(field.len().div_ceil(2));
             leg *= 2;
         }
@@ -311,15 +315,20 @@ impl Search<'_> {
         Ok(found.iter().map(scored).collect())
     }
 
-    /// The candidates, without those that have met one before them.
-    fn apart(&self, candidates: Vec<Em>) -> Vec<Em> {
+    /// The candidates after so many iterations, the best first, without those that have met a better one.
+    fn leg(&self, field: Vec<Em>, iterations: u32, failure: &mut Error) -> Result<Vec<Em>> {
+        let mut ran = Vec::new();
+        for em in field {
+            ran.extend(self.ran(em, Some(iterations), failure)?);
+        }
+        ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
         let mut apart: Vec<Em> = Vec::new();
-        for em in candidates {
+        for em in ran {
             if !apart.iter().any(|other| self.have_met(other, &em)) {
                 apart.push(em);
             }
         }
-        apart
+        Ok(apart)
     }
 
     /// Whether two candidates are on their way to one optimum, or have stopped there.
