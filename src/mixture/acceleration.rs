@@ -23,9 +23,10 @@ use super::density::Density;
 use super::linalg::{dot, with_room, Eigen, Pencil};
 use super::model::Model;
 
-/// Steps remembered; of points of very many numbers fewer, which serve as well there and would be most of what a fit holds.
+/// Steps remembered at most, and at least where there are few coordinates; of points of very many numbers fewer, which
+/// serve as well there and would be most of what a fit holds.
 const MEMORY: usize = 6;
-const MEMORY_OF_MANY: usize = 3;
+const LEAST_MEMORY: usize = 3;
 const MANY: usize = 1 << 15;
 /// Curvatures are taken for at least this, upward and downward.
 const LEAST: f64 = 1e-3;
@@ -83,13 +84,13 @@ impl Acceleration {
             return;
         };
         if point.iter().zip(&self.point).any(|(x, before)| x != before) {
-            self.steps.push(difference(&point, &self.point));
-            self.changes.push(difference(&residual, &self.residual));
-            let most = if point.len() > MANY { MEMORY_OF_MANY } else { MEMORY };
-            if self.steps.len() > most.min(point.len()) {
-                self.steps.remove(0);
-                self.changes.remove(0);
-            }
+            // A third of the coordinates: more cost more than they save.
+            let most = match point.len() {
+                MANY.. => LEAST_MEMORY,
+                len => (len / 3).clamp(LEAST_MEMORY, MEMORY).min(len),
+            };
+            remember(&mut self.steps, most, &point, &self.point);
+            remember(&mut self.changes, most, &residual, &self.residual);
         }
         self.before = (!self.point.is_empty()).then(|| norm(&self.residual));
         (self.point, self.residual) = (point, residual);
@@ -223,13 +224,16 @@ fn pencil(steps: &[Vec<f64>], changes: &[Vec<f64>]) -> Option<Pencil> {
 /// The step where no curvature is negative or small: with `X` the steps and `F` the changes as columns,
 /// `f + (X + F) y`, `y = (Xᵀ H X)⁻¹ Xᵀ f`, which is the same sum over the Ritz pairs without them.
 fn newton(pencil: &Pencil, steps: &[Vec<f64>], changes: &[Vec<f64>], residual: &[f64]) -> Option<Step> {
-    let along: Vec<f64> = steps.iter().map(|step| dot(step, residual)).collect();
-    let (by, longer, within) = pencil.solve(&along, LEAST)?;
-    let mut step = residual.to_vec();
-    for ((w, x), f) in by.iter().zip(steps).zip(changes) {
-        step.iter_mut().zip(x).zip(f).for_each(|((s, x), f)| *s += w * (x + f));
-    }
-    Some(Step { step, rise: 0.5 * (longer + dot(residual, residual) - within) })
+    with_room(2 * steps.len(), |room| {
+        let (along, by) = room.split_at_mut(steps.len());
+        along.iter_mut().zip(steps).for_each(|(a, step)| *a = dot(step, residual));
+        let (longer, within) = pencil.solve(along, LEAST, by)?;
+        let mut step = residual.to_vec();
+        for ((w, x), f) in by.iter().zip(steps).zip(changes) {
+            step.iter_mut().zip(x).zip(f).for_each(|((s, x), f)| *s += w * (x + f));
+        }
+        Some(Step { step, rise: 0.5 * (longer + dot(residual, residual) - within) })
+    })
 }
 
 /// The step over the Ritz pairs, uphill where the curvature is negative.
@@ -259,8 +263,12 @@ fn combined(vectors: &[Vec<f64>], by: &[f64], sign: f64) -> Vec<f64> {
     sum
 }
 
-fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
+/// Keeps `a − b` as the last of so many differences, in the place of the oldest.
+fn remember(differences: &mut Vec<Vec<f64>>, most: usize, a: &[f64], b: &[f64]) {
+    let mut difference = if differences.len() < most { Vec::new() } else { differences.remove(0) };
+    difference.clear();
+    difference.extend(a.iter().zip(b).map(|(a, b)| a - b));
+    differences.push(difference);
 }
 
 fn norm(a: &[f64]) -> f64 {

@@ -183,9 +183,10 @@ impl Factor {
         }
         let mut factor = entries;
         cholesky(&mut factor, d).ok()?;
-        let inverse = with_room(d, |ones| {
+        let mut inverse = vec![0.0; triangle(d)];
+        with_room(d, |ones| {
             ones.fill(1.0);
-            inverse_lower(&factor, ones, d)
+            inverse_lower(&factor, ones, d, &mut inverse);
         });
         let factor = (0..d).flat_map(|i| &factor[i * d..][..=i]).copied().collect();
         Some(Self::Triangular { factor, inverse })

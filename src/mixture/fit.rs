@@ -10,7 +10,7 @@ use super::covariance::CovarianceType;
 use super::density::Density;
 use super::error::{Error, Result};
 use super::model::{Model, Training};
-use super::pass::Pass;
+use super::pass::{Pass, Passes};
 use super::prior::PriorOptions;
 use super::regularisation::Regularisation;
 use super::rows::Rows;
@@ -173,17 +173,20 @@ impl Em {
             self.outcome = Some(outcome);
             return Ok(true);
         }
-        self.accepted = Some(self.evaluated(statistics));
-        self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
-        self.objective = Some(objective);
         let (features, kind) = (self.asked.shared_features(), self.options.covariance_type);
         let bounds = self.bounds.get_or_insert_with(|| Regularisation::new(&self.options, statistics));
         let next = Model::maximize_within(features, kind, statistics, bounds, Some(&self.asked))?;
-        self.path.observe(&self.asked, &next);
-        self.outcome = self.risen(rise, scale);
-        if self.outcome.is_none() {
-            self.advance(next);
+        self.history.push(Record { iteration: self.iteration, log_likelihood: value, change });
+        self.objective = Some(objective);
+        if self.options.accelerate || self.options.tol > 0.0 {
+            self.path.observe(&self.asked, &next);
         }
+        self.outcome = self.risen(rise, scale);
+        let evaluated = match self.outcome {
+            None => self.advance(next),
+            Some(_) => self.asked.clone(),
+        };
+        self.accepted = Some(with_figures(evaluated, statistics));
         Ok(self.outcome.is_some())
     }
 
@@ -198,18 +201,21 @@ impl Em {
         }
     }
 
-    /// Asks for the EM step, or for an extrapolation of it.
-    fn advance(&mut self, next: Model) {
+    /// Asks for the EM step, or for an extrapolation of it; gives what was asked for before.
+    fn advance(&mut self, next: Model) -> Model {
         self.iteration += 1;
         let proposed = match &self.bounds {
             Some(bounds) if self.options.accelerate => self.path.propose(&bounds.floor),
             _ => None,
         };
-        if let Some((model, density)) = proposed {
-            (self.asked, self.density, self.plain) = (model, Some(density), Some(next));
+        let asked = if let Some((model, density)) = proposed {
+            (self.density, self.plain) = (Some(density), Some(next));
+            model
         } else {
-            (self.asked, self.density) = (next, None);
-        }
+            self.density = None;
+            next
+        };
+        std::mem::replace(&mut self.asked, asked)
     }
 
     /// Evaluates and maximises over rows in memory until done or for a number of evaluations.
@@ -218,10 +224,18 @@ impl Em {
     /// What [`Em::tell`], the factorisation of a model, or the pass returns; the state stays at the last complete step.
     pub fn run(&mut self, rows: &dyn Rows, pass: Pass, evaluations: Option<u32>) -> Result<bool> {
         let form = self.options.covariance_type.structure().scatter();
+        self.run_on(&mut Passes::new(rows, pass, form), evaluations)
+    }
+
+    /// The same with room for passes that other loops over the same rows and structure have used.
+    ///
+    /// # Errors
+    /// As [`Em::run`].
+    pub fn run_on(&mut self, passes: &mut Passes, evaluations: Option<u32>) -> Result<bool> {
         let mut left = evaluations.unwrap_or(u32::MAX);
         while self.outcome.is_none() && left > 0 {
             let density = self.density.take().map_or_else(|| self.asked.density(), Ok)?;
-            let statistics = pass.e_step(rows, &density, form)?;
+            let statistics = passes.e_step(&density)?;
             self.tell(&statistics)?;
             left -= 1;
         }
@@ -270,18 +284,6 @@ impl Em {
         &self.history
     }
 
-    fn evaluated(&self, statistics: &Statistics) -> Model {
-        let mut model = self.asked.clone();
-        model.training = Training {
-            log_likelihood: Some(statistics.log_likelihood),
-            entropy: Some(statistics.entropy),
-            n_rows: Some(statistics.n_rows),
-            total_weight: Some(statistics.total_weight),
-            ..Training::default()
-        };
-        model
-    }
-
     /// How the loop ends where the objective fell. A fall is rounding up to [`ROUNDING`], and may be rounding
     /// magnified by covariances near the floor up to [`FALL`]; then the model before is the better one.
     fn fallen(&self, rise: Option<f64>, scale: f64) -> Option<Outcome> {
@@ -316,6 +318,18 @@ impl Em {
             None
         }
     }
+}
+
+/// An evaluated model, with what its statistics say of it.
+fn with_figures(mut model: Model, statistics: &Statistics) -> Model {
+    model.training = Training {
+        log_likelihood: Some(statistics.log_likelihood),
+        entropy: Some(statistics.entropy),
+        n_rows: Some(statistics.n_rows),
+        total_weight: Some(statistics.total_weight),
+        ..Training::default()
+    };
+    model
 }
 
 #[cfg(test)]

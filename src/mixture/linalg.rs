@@ -32,6 +32,20 @@ pub struct NotPositiveDefinite(pub usize);
 /// # Errors
 /// The feature whose pivot is not positive.
 pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Vec<f64>, f64), NotPositiveDefinite> {
+    let mut factor = Vec::with_capacity(triangle(d));
+    let log_det = push_precision_factor(covariance, d, &mut factor)?;
+    Ok((factor, log_det))
+}
+
+/// The same at the end of other factors.
+///
+/// # Errors
+/// As [`precision_factor`].
+pub fn push_precision_factor(
+    covariance: &[f64],
+    d: usize,
+    factors: &mut Vec<f64>,
+) -> Result<f64, NotPositiveDefinite> {
     with_room(d * (d + 1), |room| {
         let (scale, l) = room.split_at_mut(d);
         for (j, s) in scale.iter_mut().enumerate() {
@@ -52,16 +66,22 @@ pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Vec<f64>, f64),
             return Err(NotPositiveDefinite(j));
         }
         let log_det = -pivots().zip(&*scale).map(|(pivot, s)| (pivot * s).ln()).sum::<f64>();
-        Ok((inverse_lower(l, scale, d), log_det))
+        let first = factors.len();
+        factors.resize(first + triangle(d), 0.0);
+        inverse_lower(l, scale, d, &mut factors[first..]);
+        Ok(log_det)
     })
 }
 
-/// Numbers for which there is room without an allocation.
+/// Numbers for which there is room without an allocation, and a few, which are cleared sooner.
 const ROOM: usize = 96;
+const FEW: usize = 16;
 
 /// Gives `work` room for `len` numbers, all zero.
 pub fn with_room<R>(len: usize, work: impl FnOnce(&mut [f64]) -> R) -> R {
-    if len <= ROOM {
+    if len <= FEW {
+        work(&mut [0.0; FEW][..len])
+    } else if len <= ROOM {
         work(&mut [0.0; ROOM][..len])
     } else {
         work(&mut vec![0.0; len])
@@ -93,8 +113,23 @@ pub fn cholesky(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite>
 /// Up to this order the textbook recurrence is faster than setting up a blocked one.
 const SMALL: usize = 8;
 
-/// `L_ij = (Σ_ij − Σ_t<j L_it L_jt) / L_jj` (Golub & Van Loan 2013, §4.2).
 fn cholesky_small(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite> {
+    // The same code, compiled for each order that is usual.
+    match d {
+        1 => recurrence(matrix, 1),
+        2 => recurrence(matrix, 2),
+        3 => recurrence(matrix, 3),
+        4 => recurrence(matrix, 4),
+        5 => recurrence(matrix, 5),
+        6 => recurrence(matrix, 6),
+        _ => recurrence(matrix, d),
+    }
+}
+
+/// `L_ij = (Σ_ij − Σ_t<j L_it L_jt) / L_jj` (Golub & Van Loan 2013, §4.2).
+#[inline(always)]
+fn recurrence(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite> {
+    let matrix = &mut matrix[..d * d];
     for i in 0..d {
         for j in 0..=i {
             let mut s = matrix[i * d + j];
@@ -114,8 +149,21 @@ fn cholesky_small(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinit
 }
 
 /// `L⁻¹ diag(1/scale)`, packed, by forward substitution column by column.
-pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize) -> Vec<f64> {
-    let mut inverse = vec![0.0; triangle(d)];
+pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
+    match d {
+        1 => substitution(l, scale, 1, inverse),
+        2 => substitution(l, scale, 2, inverse),
+        3 => substitution(l, scale, 3, inverse),
+        4 => substitution(l, scale, 4, inverse),
+        5 => substitution(l, scale, 5, inverse),
+        6 => substitution(l, scale, 6, inverse),
+        _ => substitution(l, scale, d, inverse),
+    }
+}
+
+#[inline(always)]
+fn substitution(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
+    let (l, scale, inverse) = (&l[..d * d], &scale[..d], &mut inverse[..triangle(d)]);
     for j in 0..d {
         for i in j..d {
             let mut s = if i == j { 1.0 } else { 0.0 };
@@ -130,7 +178,6 @@ pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize) -> Vec<f64> {
             inverse[triangle(i) + j] /= scale[j];
         }
     }
-    inverse
 }
 
 /// Whether no eigenvalue of a symmetric matrix is below `floor`.
@@ -180,9 +227,17 @@ fn compose(
     }
 }
 
-/// `aᵀb`.
+/// `aᵀb`, summed in as many lanes as make it vector code.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let ((a, last_a), (b, last_b)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut lanes = [0.0; 4];
+    for (a, b) in a.iter().zip(b) {
+        for (sum, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    let rest: f64 = last_a.iter().zip(last_b).map(|(a, b)| a * b).sum();
+    (lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + rest
 }
 
 /// Eigenvalues, and as many vectors of `m` numbers, one after the other.
@@ -257,8 +312,8 @@ impl Pencil {
         is_above(&self.c, self.r, least)
     }
 
-    /// `A⁻¹ x`, and `xᵀ A⁻¹ x` and `xᵀ B⁻¹ x`; none unless all eigenvalues are above `least`.
-    pub fn solve(&self, x: &[f64], least: f64) -> Option<(Vec<f64>, f64, f64)> {
+    /// Leaves `A⁻¹ x` in the zeros of `y`; gives `xᵀ A⁻¹ x` and `xᵀ B⁻¹ x`. None unless all eigenvalues are above `least`.
+    pub fn solve(&self, x: &[f64], least: f64, y: &mut [f64]) -> Option<(f64, f64)> {
         let (m, r) = (self.m, self.r);
         if !self.is_above(least) {
             return None;
@@ -277,9 +332,8 @@ impl Pencil {
                 let solved: f64 = (s + 1..r).map(|u| l[u * r + s] * z[u]).sum();
                 z[s] = (z[s] - solved) / l[s * r + s];
             }
-            let mut y = vec![0.0; m];
-            self.combine(|s| z[s], &mut y);
-            Some((y, in_a, in_b))
+            self.combine(|s| z[s], y);
+            Some((in_a, in_b))
         })
     }
 
@@ -307,11 +361,13 @@ fn triangular_basis(b: &[f64], m: usize) -> Option<Vec<f64>> {
             return None;
         }
         ones.fill(1.0);
-        let packed = inverse_lower(l, ones, m);
         let mut basis = vec![0.0; m * m];
-        for (i, row) in basis.chunks_exact_mut(m).enumerate() {
-            row[..=i].copy_from_slice(&packed[triangle(i)..][..=i]);
-        }
+        with_room(triangle(m), |packed| {
+            inverse_lower(l, ones, m, packed);
+            for (i, row) in basis.chunks_exact_mut(m).enumerate() {
+                row[..=i].copy_from_slice(&packed[triangle(i)..][..=i]);
+            }
+        });
         Some(basis)
     })
 }
@@ -374,18 +430,20 @@ fn rotate(a: &mut [f64], q: &mut [f64], n: usize, (i, j): (usize, usize)) {
     if entry == 0.0 {
         return;
     }
-    let tau = (a[j * n + j] - a[i * n + i]) / (2.0 * entry);
+    let before = (a[i * n + i], a[j * n + j]);
+    let tau = (before.1 - before.0) / (2.0 * entry);
     let t = tau.signum() / (tau.abs() + (1.0 + tau * tau).sqrt());
     let c = 1.0 / (1.0 + t * t).sqrt();
     let s = t * c;
     let turn = |x: f64, y: f64| (c * x - s * y, s * x + c * y);
     for t in 0..n {
-        (a[t * n + i], a[t * n + j]) = turn(a[t * n + i], a[t * n + j]);
+        let turned = turn(a[i * n + t], a[j * n + t]);
+        (a[i * n + t], a[j * n + t]) = turned;
+        (a[t * n + i], a[t * n + j]) = turned;
         (q[t * n + i], q[t * n + j]) = turn(q[t * n + i], q[t * n + j]);
     }
-    for t in 0..n {
-        (a[i * n + t], a[j * n + t]) = turn(a[i * n + t], a[j * n + t]);
-    }
+    (a[i * n + i], a[j * n + j]) = (before.0 - t * entry, before.1 + t * entry);
+    (a[i * n + j], a[j * n + i]) = (0.0, 0.0);
 }
 
 #[cfg(test)]
@@ -471,8 +529,9 @@ mod tests {
         let eigen = pencil.eigen();
         let least = eigen.values.iter().copied().fold(f64::INFINITY, f64::min);
         let x = [1.0, -2.0, 0.5, 3.0];
-        assert!(pencil.solve(&x, least * 1.001).is_none());
-        let (y, in_a, in_b) = pencil.solve(&x, least * 0.999).unwrap();
+        let mut y = [0.0; 4];
+        assert!(pencil.solve(&x, least * 1.001, &mut y).is_none());
+        let (in_a, in_b) = pencil.solve(&x, least * 0.999, &mut y).unwrap();
         for i in 0..m {
             assert!((dot(&a[i * m..][..m], &y) - x[i]).abs() < 1e-10);
         }

@@ -308,6 +308,19 @@ impl Model {
             && (0..self.k()).all(|a| (0..self.k()).any(|b| same(a, b)))
     }
 
+    /// Whether each component is near one of another model: means within a fifth of its deviations, variances within
+    /// two fifths of its own.
+    pub fn is_near(&self, other: &Self) -> bool {
+        let near = |a: usize, b: usize| {
+            (0..self.d()).all(|j| {
+                let (own, others) = (self.variance(a, j), other.variance(b, j));
+                (self.means[[a, j]] - other.means[[b, j]]).abs() <= 0.2 * own.sqrt()
+                    && (own - others).abs() <= 0.4 * own
+            })
+        };
+        self.means.dim() == other.means.dim() && (0..self.k()).all(|a| (0..self.k()).any(|b| near(a, b)))
+    }
+
     /// The same model with its features in another order: feature `j` becomes what `order[j]` was, named `features[j]`.
     #[must_use]
     pub fn reordered(&self, features: &[String], order: &[usize]) -> Self {

@@ -4,6 +4,7 @@
 //! power of two below its length, which is the tree a sequential run builds with a stack of partial sums. So the
 //! result has the same bits for any number of threads, and rounding errors grow with the logarithm of the rows.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -103,6 +104,63 @@ impl Room {
     }
 }
 
+/// Passes over the same rows, one after the other. Rows that fit into a block are read once, and room for their sums is
+/// made once: for few rows that is most of what a pass costs.
+pub struct Passes<'a> {
+    rows: &'a dyn Rows,
+    pass: Pass<'a>,
+    form: Scatter,
+    /// The rows, all of them, and the sums by models of so many components.
+    room: Option<(usize, Room)>,
+}
+
+impl<'a> Passes<'a> {
+    /// Of these rows, for statistics of this form.
+    pub fn new(rows: &'a dyn Rows, pass: Pass<'a>, form: Scatter) -> Self {
+        Self { rows, pass, form, room: None }
+    }
+
+    /// [`Pass::e_step`].
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn e_step(&mut self, density: &Density) -> Result<Statistics> {
+        self.sum(&Summand::expected(density))
+    }
+
+    /// [`Pass::assigned`].
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`].
+    pub fn assigned(&mut self, given: &dyn Responsibilities) -> Result<Statistics> {
+        self.sum(&Summand::Assigned(given))
+    }
+
+    fn sum(&mut self, summand: &Summand) -> Result<Statistics> {
+        let (rows, form) = (self.rows, self.form);
+        let (n, d, k) = (rows.n_rows(), rows.d(), summand.k());
+        let in_order = matches!(summand, Summand::Expected { nearby: Some(_), .. });
+        if n == 0 || n > block_rows(d, k) || in_order {
+            return self.pass.run(rows, form, summand);
+        }
+        go_on(self.pass.cancelled)?;
+        let (_, room) = match self.room.take() {
+            Some(room) if room.0 == k => self.room.insert(room),
+            _ => {
+                let mut room = Room::new(k, d, form);
+                room.block.load(rows, 0, n, k);
+                self.room.insert((k, room))
+            }
+        };
+        let Room { block, accumulator, .. } = room;
+        summand.fill(0, block);
+        Statistics::of(accumulator, &summand.guess(block), |accumulator| {
+            accumulator.absorb(block);
+            Ok(())
+        })
+    }
+}
+
 /// What rows are summed up by.
 pub enum Summand<'a> {
     /// Responsibilities under a model.
@@ -142,10 +200,10 @@ impl<'a> Summand<'a> {
     }
 
     /// First guesses of the means of a leaf that begins with this block.
-    fn guess(&self, block: &Block) -> Vec<f64> {
+    fn guess(&self, block: &Block) -> Cow<'_, [f64]> {
         match self {
-            Self::Expected { density, .. } => density.means().to_vec(),
-            Self::Assigned(given) => first_counted_row(block).repeat(given.k()),
+            Self::Expected { density, .. } => Cow::Borrowed(density.means()),
+            Self::Assigned(given) => Cow::Owned(first_counted_row(block).repeat(given.k())),
         }
     }
 
@@ -303,6 +361,28 @@ mod tests {
             for threads in 1..=3 {
                 let together = parallel(threads, &rows, &density, form);
                 assert_eq!(bytes(&alone), bytes(&together), "{n} rows, {threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn passes_over_the_same_rows_are_passes() {
+        for n in [0, 1, 20, 256, 257, 3000] {
+            let rows = whole_weights(sample(n, 3, 9));
+            let label: Vec<Option<u32>> = (0..n).map(|i| (i % 3 == 0).then_some((i % 2) as u32)).collect();
+            for label in [&label[..], &[]] {
+                let labelled = Labelled { rows: &rows, label };
+                let mut passes = Passes::new(&labelled, Pass::SEQUENTIAL, Scatter::Full);
+                for (k, seed) in [(2, 1), (2, 2), (5, 3), (2, 4), (60, 5)] {
+                    let density = model(CovarianceType::Full, k, 3, seed).density().unwrap();
+                    let alone = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
+                    assert_eq!(bytes(&passes.e_step(&density).unwrap()), bytes(&alone), "{n} {k}");
+                    let component: Vec<Option<u32>> =
+                        (0..n).map(|i| Some((i * seed as usize % k) as u32)).collect();
+                    let given = Labels { k, component: &component };
+                    let alone = Pass::SEQUENTIAL.assigned(&labelled, &given, Scatter::Full).unwrap();
+                    assert_eq!(bytes(&passes.assigned(&given).unwrap()), bytes(&alone), "{n} {k}");
+                }
             }
         }
     }
@@ -473,7 +553,7 @@ mod tests {
 
     #[test]
     fn a_pass_stops_when_asked() {
-        let sample = sample(100_000, 2, 3);
+        let (sample, few) = (sample(100_000, 2, 3), sample(50, 2, 3));
         let density = model(CovarianceType::Full, 2, 2, 5).density().unwrap();
         for execution in [Execution::Sequential, Execution::Parallel] {
             let cancelled = AtomicBool::new(false);
@@ -482,6 +562,7 @@ mod tests {
             assert_eq!(pass.e_step(&rows, &density, Scatter::Full), Err(Error::Interrupted));
             let read = rows.2.load(Ordering::Relaxed);
             assert!((3..98).contains(&read), "{read} of 98 leaves");
+            assert_eq!(Passes::new(&few, pass, Scatter::Full).e_step(&density), Err(Error::Interrupted));
             let none = Labels { k: 2, component: &vec![None; 100_000] };
             assert_eq!(pass.assigned(&sample, &none, Scatter::Full), Err(Error::Interrupted));
         }

@@ -244,9 +244,11 @@ impl Block {
         }
     }
 
-    /// Takes all rows out of all components.
+    /// Takes all rows out of all components, and forgets what an E-step said of them.
     pub(super) fn clear(&mut self) {
         self.responsibilities.fill(0.0);
+        self.log_density.fill(0.0);
+        self.entropy.fill(0.0);
     }
 
     /// log p(x) of the rows, after an E-step.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use ndarray::Axis;
 
 use super::error::{Error, Result};
-use super::linalg::{precision_factor, triangle};
+use super::linalg::{precision_factor, push_precision_factor, triangle};
 use super::model::Model;
 use super::rows::{Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
@@ -39,7 +39,7 @@ pub struct Density {
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
     negligible: Vec<f64>,
-    /// Reciprocals of the variances, `k·d`.
+    /// Reciprocals of the variances, `k·d`; empty where components are not [`MANY`], as are the bounds below.
     precisions: Vec<f64>,
     /// Of each covariance `1 / max_i Σ_j |Σ_cij|`.
     row_bounds: Vec<f64>,
@@ -87,7 +87,7 @@ impl Density {
         let log_constant = model.weights().iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
         let negligible = model.weights().iter().map(|weight| NEGLIGIBLE + weight.ln()).collect();
-        let (precisions, row_bounds) = reciprocals(model);
+        let (precisions, row_bounds) = if k < MANY { (Vec::new(), Vec::new()) } else { reciprocals(model) };
         Ok(Self {
             level: Level::chosen(),
             k,
@@ -207,22 +207,28 @@ impl Factors {
             true => Form::Panels,
             false => Form::Diagonal,
         };
-        let (mut values, mut log_dets) = (Vec::new(), Vec::new());
+        let len = match form {
+            Form::Diagonal => d,
+            Form::Triangular | Form::Panels => triangle(d),
+        };
+        let matrices = covariances.len_of(Axis(0));
+        let (mut values, mut log_dets) = (Vec::with_capacity(matrices * len), Vec::with_capacity(matrices));
         for (component, covariance) in covariances.outer_iter().enumerate() {
-            let entries: Vec<f64> = covariance.iter().copied().collect();
+            let standard = covariance.as_standard_layout();
+            let entries = standard.as_slice().unwrap_or_default();
             let singular =
                 |j: usize| Error::NotPositiveDefinite { component, feature: model.features()[j].clone() };
-            let (mut factor, log_det) = match form {
-                Form::Triangular | Form::Panels => {
-                    precision_factor(&entries, d).map_err(|e| singular(e.0))?
+            log_dets.push(match form {
+                Form::Triangular => {
+                    push_precision_factor(entries, d, &mut values).map_err(|e| singular(e.0))?
                 }
-                Form::Diagonal => reciprocal_deviations(&entries, d).map_err(singular)?,
-            };
-            if form == Form::Panels {
-                factor = panels(&factor, d);
-            }
-            values.append(&mut factor);
-            log_dets.push(log_det);
+                Form::Panels => {
+                    let (factor, log_det) = precision_factor(entries, d).map_err(|e| singular(e.0))?;
+                    values.append(&mut panels(&factor, d));
+                    log_det
+                }
+                Form::Diagonal => push_reciprocal_deviations(entries, d, &mut values).map_err(singular)?,
+            });
         }
         let place = (0..model.k()).map(|c| (c % log_dets.len()) as u32).collect();
         Ok(Self { form, values: Arc::new(values), log_det: Arc::new(log_dets), place })
@@ -255,19 +261,22 @@ fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
     (precisions, bounds)
 }
 
-/// `1/σ_j` of a diagonal of `d` variances, or of one variance for all features, and the sum of their logs.
-fn reciprocal_deviations(variances: &[f64], d: usize) -> std::result::Result<(Vec<f64>, f64), usize> {
-    let mut factor = Vec::with_capacity(d);
+/// Adds `1/σ_j` of a diagonal of `d` variances, or of one variance for all features; gives the sum of their logs.
+fn push_reciprocal_deviations(
+    variances: &[f64],
+    d: usize,
+    factors: &mut Vec<f64>,
+) -> std::result::Result<f64, usize> {
     let mut log_det = 0.0;
     for j in 0..d {
         let deviation = variances[j % variances.len()].sqrt();
         if !(deviation > 0.0 && deviation.is_finite()) {
             return Err(j);
         }
-        factor.push(1.0 / deviation);
+        factors.push(1.0 / deviation);
         log_det -= deviation.ln();
     }
-    Ok((factor, log_det))
+    Ok(log_det)
 }
 
 /// 2⁻⁶⁰⁰: a unit in which no feature and no reciprocal of a deviation overflows their product.

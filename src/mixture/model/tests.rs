@@ -254,3 +254,20 @@ fn components_are_the_same_in_any_order() {
         assert!(!a.has_components_of(&moved));
     }
 }
+
+#[test]
+fn models_are_near_whatever_the_order_of_their_components() {
+    for kind in CovarianceType::ALL {
+        let a = model(kind, 3, 2, 5);
+        let with = |shift: f64, factor: f64| {
+            let mut means = a.means().clone();
+            let deviation = a.full_covariances()[[1, 0, 0]].sqrt();
+            means[[1, 0]] += shift * deviation;
+            let covariances = a.covariances() * factor;
+            Model::new(names(2), kind, a.weights().clone(), means, covariances).unwrap().sorted()
+        };
+        assert!(a.is_near(&a) && a.is_near(&with(0.19, 1.0)) && a.is_near(&with(0.0, 1.3)));
+        assert!(!a.is_near(&with(-0.21, 1.0)) && !a.is_near(&with(0.0, 1.5)) && !a.is_near(&with(0.0, 0.5)));
+        assert!(!a.is_near(&model(kind, 2, 2, 5)) && !a.is_near(&model(kind, 3, 2, 6)));
+    }
+}

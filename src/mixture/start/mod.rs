@@ -14,6 +14,7 @@ mod race;
 mod sample;
 mod split_merge;
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
-use super::pass::{block_rows, Execution, Pass};
+use super::pass::{block_rows, Execution, Pass, Passes};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
@@ -97,13 +98,26 @@ const LARGE: usize = 1 << 14;
 /// Candidates that are drawn at once where `n_init` is given.
 const BATCH: usize = 16;
 
-/// Candidates drawn when `n_init` is not given, and those that are left for the moves between optima: more where there
-/// are more optima, fewer where each costs much.
-const fn effort(k: usize, large: bool) -> (u32, usize) {
+/// How much is tried when `n_init` is not given.
+#[derive(Clone, Copy)]
+struct Effort {
+    /// Candidates drawn.
+    candidates: u32,
+    /// EM steps each of them takes first, not accelerated: on few rows that costs half as much. Two fifths go then.
+    warm_up: u32,
+    /// Those that are left for the moves between optima.
+    finalists: usize,
+    /// EM iterations each candidate gets before half of them go.
+    leg: u32,
+}
+
+/// More where there are more optima, less where each costs much.
+const fn effort(k: usize, large: bool) -> Effort {
     match k {
-        0..=2 => (8, 1),
-        3..=32 if !large => (16, 4),
-        _ => (4, 1),
+        0..=2 if !large => Effort { candidates: 8, warm_up: 4, finalists: 2, leg: 4 },
+        0..=2 => Effort { candidates: 8, warm_up: 0, finalists: 1, leg: 6 },
+        3..=32 if !large => Effort { candidates: 16, warm_up: 0, finalists: 4, leg: 6 },
+        _ => Effort { candidates: 4, warm_up: 0, finalists: 1, leg: 6 },
     }
 }
 
@@ -116,6 +130,8 @@ struct Search<'a> {
     label: &'a [Option<u32>],
     options: &'a Options,
     pass: Pass<'a>,
+    /// Over the sample, with its labels.
+    passes: &'a RefCell<Passes<'a>>,
     /// Whether models are large: see [`LARGE`].
     large: bool,
 }
@@ -168,18 +184,22 @@ impl Draw {
         let options = &Options { max_iter: LONG, tol, ..options.clone() };
         let features = &features.into();
         let large = k * kind.structure().scatter().covariance_len(d) > LARGE;
-        let search = Search { features, sample, label, options, pass, large };
-        let (candidates, finalists) = effort(k, large);
+        let rows = Labelled { rows: sample, label };
+        let passes = &passes(&rows, options, pass);
+        let search = Search { features, sample, label, options, pass, passes, large };
+        let effort = effort(k, large);
         let model = match self.n_init {
             _ if self.k == 1 => self.only(search)?,
             Some(1) => self.only(search)?,
             None if self.method == Method::Random => self.only(search)?,
             Some(n_init) => self.best_of(search, n_init)?,
             None if !label.is_empty() => {
-                best(race::race(search, self.drawn(search, 0..candidates), 1)?.into_iter().map(Ok))?.1
+                let effort = Effort { finalists: 1, ..effort };
+                let drawn = self.drawn(search, 0..effort.candidates);
+                best(race::race(search, drawn, effort)?.into_iter().map(Ok))?.1
             }
             None => {
-                let winners = race::race(search, self.drawn(search, 0..candidates), finalists)?;
+                let winners = race::race(search, self.drawn(search, 0..effort.candidates), effort)?;
                 let moved = search.each(winners, |search, winner| {
                     split_merge::split_and_merge(search, winner, self.seed, complete)
                 });
@@ -290,15 +310,16 @@ impl Metric {
 /// A model and its objective on the sample.
 type Scored = (f64, Model);
 
-impl Search<'_> {
-    fn rows(&self) -> Labelled<'_> {
-        Labelled { rows: self.sample, label: self.label }
-    }
+/// Room for the passes of loops over the same rows.
+fn passes<'a>(rows: &'a dyn Rows, options: &Options, pass: Pass<'a>) -> RefCell<Passes<'a>> {
+    RefCell::new(Passes::new(rows, pass, options.covariance_type.structure().scatter()))
+}
 
+impl Search<'_> {
     /// The M-step from given responsibilities.
     fn assigned(&self, given: &dyn Responsibilities) -> Result<Model> {
-        let form = self.options.covariance_type.structure().scatter();
-        self.maximize(&self.pass.assigned(self.sample, given, form)?)
+        let statistics = self.passes.borrow_mut().assigned(given)?;
+        self.maximize(&statistics)
     }
 
     fn maximize(&self, statistics: &Statistics) -> Result<Model> {
@@ -307,8 +328,7 @@ impl Search<'_> {
     }
 
     fn statistics(&self, model: &Model) -> Result<Statistics> {
-        let form = self.options.covariance_type.structure().scatter();
-        self.pass.e_step(&self.rows(), &model.density()?, form)
+        self.passes.borrow_mut().e_step(&model.density()?)
     }
 
     /// Calls `visit(start, block)` with the responsibilities of all rows of the sample, block by block.
@@ -330,8 +350,13 @@ impl Search<'_> {
     /// EM on the sample, for so many iterations at most.
     fn improve(&self, model: Model, max_iter: u32) -> Result<Scored> {
         let mut em = self.em(model, max_iter);
-        em.run(&self.rows(), self.pass, None)?;
+        self.run(&mut em, None)?;
         Ok(scored(&em))
+    }
+
+    /// Runs a loop over the sample, for so many evaluations at most.
+    fn run(&self, em: &mut Em, evaluations: Option<u32>) -> Result<bool> {
+        em.run_on(&mut self.passes.borrow_mut(), evaluations)
     }
 
     /// What is made of each item: side by side on the threads of the pass where models are small, one after the other with
@@ -340,8 +365,14 @@ impl Search<'_> {
         if self.pass.execution == Execution::Sequential || items.len() < 2 || self.large {
             return items.into_iter().map(|item| work(*self, item)).collect();
         }
-        let alone = Search { pass: Pass { execution: Execution::Sequential, ..self.pass }, ..*self };
-        items.into_par_iter().map(|item| work(alone, item)).collect()
+        let Search { features, sample, label, options, large, .. } = *self;
+        let pass = Pass { execution: Execution::Sequential, ..self.pass };
+        let alone = |item| {
+            let rows = Labelled { rows: sample, label };
+            let passes = &passes(&rows, options, pass);
+            work(Search { features, sample, label, options, pass, passes, large }, item)
+        };
+        items.into_par_iter().map(alone).collect()
     }
 }
 

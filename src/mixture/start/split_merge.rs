@@ -15,7 +15,7 @@ use super::super::rows::{Labels, Rows, Sample};
 use super::super::statistics::Statistics;
 use super::collapse::{soundest, Judged};
 use super::kmeans::Scaled;
-use super::{best, objective, scored, Scored, Search};
+use super::{best, objective, passes, scored, Scored, Search};
 
 /// Moves that may succeed, for each component and in all.
 const MOVES: usize = 2;
@@ -136,19 +136,18 @@ impl Moves {
 /// EM from a moved model, as long as its objective may come above a value.
 pub fn trial(search: Search, model: Model, above: f64) -> Result<Scored> {
     let mut em = search.em(model, TRIAL);
-    let rows = search.rows();
     let mut before = 0;
     for (evaluations, times) in LOOKS {
-        em.run(&rows, search.pass, Some(evaluations - LAST - before))?;
+        search.run(&mut em, Some(evaluations - LAST - before))?;
         let earlier = objective(&em);
-        em.run(&rows, search.pass, Some(LAST))?;
+        search.run(&mut em, Some(LAST))?;
         let now = objective(&em);
         if now + times * (now - earlier) < above {
             return Ok(scored(&em));
         }
         before = evaluations;
     }
-    em.run(&rows, search.pass, None)?;
+    search.run(&mut em, None)?;
     Ok(scored(&em))
 }
 
@@ -192,7 +191,10 @@ fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
             continue;
         }
         let own = own.rows(search.sample);
-        match split(Search { sample: &own, label: &[], ..search }, component, seed) {
+        let Search { features, options, pass, large, .. } = search;
+        let passes = &passes(&own, options, pass);
+        let own = Search { features, sample: &own, label: &[], options, pass, passes, large };
+        match split(own, component, seed) {
             Ok(split) => splits.push(split),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(_) => {}

@@ -23,8 +23,13 @@ fn start(draw: Draw, rows: &Sample, kind: CovarianceType) -> Result<Model> {
     draw.start(&names(rows.columns.len()), rows, &options(kind), Pass::SEQUENTIAL)
 }
 
-fn search<'a>(features: &'a Arc<[String]>, sample: &'a Sample, options: &'a Options) -> Search<'a> {
-    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL, large: false }
+fn search<'a>(
+    features: &'a Arc<[String]>,
+    sample: &'a Sample,
+    options: &'a Options,
+    passes: &'a RefCell<Passes<'a>>,
+) -> Search<'a> {
+    Search { features, sample, label: &[], options, pass: Pass::SEQUENTIAL, passes, large: false }
 }
 
 fn draw(k: usize, method: Method) -> Draw {
@@ -132,7 +137,8 @@ fn a_large_sample_is_polished_on_its_rows_only() {
         let sample = sample(rows, sample_rows(3, 1), 1).sample;
         let scaled = Scaled::new(&sample);
         let (names, options) = (names(1).into(), options(CovarianceType::Full));
-        let search = search(&names, &sample, &options);
+        let passes = passes(&sample, &options, Pass::SEQUENTIAL);
+        let search = search(&names, &sample, &options, &passes);
         (draw.candidate(search, &scaled, 0, 0).unwrap(), sample)
     };
     let model = start(draw, &small, CovarianceType::Full).unwrap();
@@ -176,7 +182,8 @@ fn as_many_components_as_rows() {
     // Each drawn component is a row.
     let scaled = Scaled::new(&rows);
     let (draw, names, options) = (draw(7, Method::KMeans), names(2).into(), options(CovarianceType::Diag));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let model = draw.candidate(search, &scaled, 0, LLOYD).unwrap().sorted();
     let mut expected = rows.columns[0].clone();
     expected.sort_by(f64::total_cmp);
@@ -348,7 +355,8 @@ fn with_an_outlier() -> Sample {
 fn a_component_on_a_single_row_is_no_gain() {
     let rows = with_an_outlier();
     let (names, options) = (names(2).into(), options(CovarianceType::Full));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let evaluated = |component: &dyn Fn(usize) -> u32| {
         let component: Vec<Option<u32>> = (0..121).map(|i| Some(component(i))).collect();
         let model = search.assigned(&Labels { k: 3, component: &component }).unwrap();
@@ -374,12 +382,13 @@ fn candidates_that_come_to_one_place_end_once() {
     let mut rows = rows(600, 2, 6);
     rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += 50.0 * (i % 3) as f64);
     let (names, options) = (names(2).into(), options(CovarianceType::Full));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let label = |shift: usize| -> Vec<Option<u32>> {
         (0..600).map(|i| Some(((i + usize::from(i % (7 + shift) == 0)) % 3) as u32)).collect()
     };
     let started = |shift| search.assigned(&Labels { k: 3, component: &label(shift) });
-    let ends = race::race(search, (0..8).map(started).collect(), 4).unwrap();
+    let ends = race::race(search, (0..8).map(started).collect(), effort(3, false)).unwrap();
     assert_eq!(ends.len(), 1);
     for w in ends[0].1.weights() {
         assert_close(*w, 1.0 / 3.0, 1e-12);
@@ -407,7 +416,8 @@ fn large_models_are_started_from_with_the_same_bits_on_all_threads() {
 fn a_trial_that_cannot_succeed_is_given_up() {
     let rows = rows(500, 2, 8);
     let (names, options) = (names(2).into(), Options { tol: 0.0, ..options(CovarianceType::Full) });
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let model =
         || start(Draw { n_init: Some(1), ..draw(4, Method::KMeansPlusPlus) }, &rows, CovarianceType::Full);
     let iterations = |above: f64| {
@@ -422,11 +432,12 @@ fn a_trial_that_cannot_succeed_is_given_up() {
 fn finalists_end_at_different_optima() {
     let rows = rows(300, 2, 8);
     let (names, options) = (names(2).into(), options(CovarianceType::Spherical));
-    let search = search(&names, &rows, &options);
+    let passes = passes(&rows, &options, Pass::SEQUENTIAL);
+    let search = search(&names, &rows, &options, &passes);
     let scaled = Scaled::new(&rows);
     let drawn = |i| draw(5, Method::KMeansPlusPlus).candidate(search, &scaled, i, 0);
     // Each candidate comes twice.
-    let winners = race::race(search, (0..16).map(|i| drawn(i / 2)).collect(), 4).unwrap();
+    let winners = race::race(search, (0..16).map(|i| drawn(i / 2)).collect(), effort(3, false)).unwrap();
     assert!(winners.len() > 1);
     for (n, (a, _)) in winners.iter().enumerate() {
         for (b, _) in &winners[..n] {
