@@ -161,14 +161,15 @@ class _FrameNamespace:
         components are in lexicographic order of their means; a given start keeps its order.
 
         A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
-        candidates (8 for k <= 2; 4 for k > 32, or covariances of more than 16384 numbers) run on
-        it side by side, the worse half leaving after each leg; then components of up to four that
-        differ are split and merged as long as the likelihood rises. Of the ends, the one with the fewest components that collapsed on
-        fewer than d + 1 distinct rows is taken, and these are seeded once more. Where `n_init` is
-        given, each candidate runs until it stops, 1000 iterations at most; a single one goes on as
-        drawn. With at least 4 times as many rows as the sample has, the chosen one gets up to 100
-        iterations more on the sample. Where the sample holds but some of the rows, EM on it stops
-        where less is left than `tol` or p / (200 n), of p parameters and n rows of the sample.
+        candidates (8 for k <= 2; 4 for k > 32, or covariances of more than 16384 numbers) run on it
+        side by side, the worse half leaving after each leg; then components of up to four that
+        differ are split and merged as long as the likelihood rises. Of the ends, the one with the
+        fewest components that collapsed on fewer than d + 1 distinct rows is taken, and these are
+        seeded once more. Where `n_init` is given, each candidate runs until it stops, 1000
+        iterations at most; a single one goes on as drawn. With at least 4 times as many rows as the
+        sample has, the chosen one gets up to 100 iterations more on the sample. Where the sample
+        holds but some of the rows, EM on it stops where less is left than `tol` or p / (200 n), of
+        p parameters and n rows of the sample.
         ``n_iter`` and `max_iter` count none of these.
 
         Examples

@@ -21,7 +21,7 @@ pub struct Scaled<'a> {
     cancelled: Option<&'a AtomicBool>,
 }
 
-impl<'a> Scaled<'a> {
+impl Scaled<'_> {
     pub fn new(sample: &Sample) -> Self {
         let total: f64 = sample.weight.iter().sum();
         let mut units = Vec::new();
