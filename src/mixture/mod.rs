@@ -19,6 +19,7 @@
 //! |---|---|
 //! | [`rows`] | a block of rows in lanes, and the traits of those who fill it |
 //! | [`simd`] | run-time dispatch of vector code, the exponential |
+//! | [`transpose`] | rows to lanes and lanes to rows |
 //! | [`density`] | E-step on a block |
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
@@ -60,6 +61,7 @@ pub mod statistics;
 pub mod survey;
 #[cfg(test)]
 mod testing;
+pub mod transpose;
 
 pub use covariance::CovarianceType;
 pub use criterion::Criterion;
