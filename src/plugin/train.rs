@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
-use polars_core::runtime::RAYON;
+use polars_core::runtime::{RAYON, THREAD_POOL};
 
 use super::cache::Factorised;
 use super::check::{Nulls, Watched};
@@ -38,6 +38,15 @@ fn execution_of(rows: usize, k: usize, d: usize) -> Execution {
     }
 }
 
+/// A single pass over rows, on the caller's thread too where it is short.
+fn run_once<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
+    let execution = execution_of(rows, k, d);
+    if execution == Execution::Parallel && Pass::is_short(rows, d, k) {
+        return work(Pass { execution, helpers: Some(&THREAD_POOL), ..Pass::SEQUENTIAL });
+    }
+    run(rows, k, d, work)
+}
+
 fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
     match execution_of(rows, k, d) {
         Execution::Sequential => work(Pass::SEQUENTIAL),
@@ -54,7 +63,7 @@ pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> 
     let weighing = table.weighing()?;
     let form = model.covariance_type().structure().scatter();
     let statistics =
-        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+        run_once(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
     // A pass leaves out the rows whose features are null or not finite.
     if statistics.n_rows != weighing as u64 {
         table.check(false)?;
@@ -74,7 +83,7 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     let form = options.covariance_type.structure().scatter();
     let watched = Watched::new(&given);
     let statistics =
-        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
+        run_once(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
     if watched.suspects() || statistics.n_rows != weighing as u64 {
         table.check(false)?;
         table.check_responsibilities(&given, Nulls::Agree)?;
@@ -263,5 +272,5 @@ fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
 
 /// A parallel pass that somebody may stop.
 pub fn cancellable(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
-    Pass { execution: execution_of(rows, k, d), cancelled }
+    Pass { execution: execution_of(rows, k, d), helpers: None, cancelled }
 }
