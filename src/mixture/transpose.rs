@@ -57,12 +57,42 @@ mod tests {
     }
     #[test]
     fn timing() {
-            for (rows, columns) in [(256, 20), (256, 16), (16, 256), (20,256), (6, 256), (256,6), (256,2)] {
-                let mut from = crate::mixture::simd::Lanes::default(); from.resize(rows * columns);
-                let mut to = crate::mixture::simd::Lanes::default(); to.resize(rows * columns);
-                let t = std::time::Instant::now();
-                for _ in 0..4000 { transpose((rows, columns), (std::hint::black_box(&from), columns), (&mut to, rows)); std::hint::black_box(&mut to); }
-                println!("{rows}x{columns}: {:.3} ns/entry", t.elapsed().as_nanos() as f64 / 4000.0 / (rows*columns) as f64);
+        use crate::mixture::{rows::*, statistics::Scatter, *};
+        use crate::mixture::testing::{model, sample};
+        struct Given(Vec<f64>);
+        impl Responsibilities for Given {
+            fn k(&self) -> usize { 20 }
+            fn assign(&self, start: usize, block: &mut Block) {
+                let (len, stride) = (block.len(), block.stride());
+                transpose((len, 20), (&self.0[start * 20..], 20), (block.components_mut(), stride));
             }
+        }
+        struct Zero;
+        impl Responsibilities for Zero {
+            fn k(&self) -> usize { 20 }
+            fn assign(&self, _: usize, block: &mut Block) { block.components_mut().fill(0.05); }
+        }
+        let rows = sample(10_000, 2, 1);
+        let density = model(CovarianceType::Full, 20, 2, 3).density().unwrap();
+        let given = Given(vec![0.05; 200_000]);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let time = |name: &str, f: &dyn Fn()| {
+            let mut best = f64::MAX;
+            for _ in 0..300 { let t = std::time::Instant::now(); f(); best = best.min(t.elapsed().as_secs_f64()); }
+            println!("{name}: {:.1} us", best * 1e6);
+        };
+        let pass = Pass::SEQUENTIAL;
+        let two = Pass { execution: Execution::Parallel, helpers: Some(&pool), ..pass };
+        time("e_step", &|| { pass.e_step(&rows, &density, Scatter::Full).unwrap(); });
+        time("e_step two", &|| { two.e_step(&rows, &density, Scatter::Full).unwrap(); });
+        time("assigned", &|| { pass.assigned(&rows, &given, Scatter::Full).unwrap(); });
+        time("assigned two", &|| { two.assigned(&rows, &given, Scatter::Full).unwrap(); });
+        time("assigned no read", &|| { pass.assigned(&rows, &Zero, Scatter::Full).unwrap(); });
+        let mut block = Block::default();
+        time("load", &|| { let mut block = Block::default(); for s in (0..10_000).step_by(256) { block.load(&rows, s, 256.min(10_000 - s), 20); } });
+        time("load+joint", &|| { let mut block = Block::default(); for s in (0..10_000).step_by(256) { block.load(&rows, s, 256.min(10_000 - s), 20); density.log_joint(&mut block); } });
+        time("load+eff", &|| { let mut block = Block::default(); for s in (0..10_000).step_by(256) { block.load(&rows, s, 256.min(10_000 - s), 20); density.effective_responsibilities(&mut block); } });
+        block.load(&rows, 0, 256, 20);
+        time("tr", &|| { let mut to = crate::mixture::simd::Lanes::default(); to.resize(20*256); for s in 0..39 { transpose((256, 20), (&given.0[s*5120..], 20), (&mut to, 256)); std::hint::black_box(&mut to);} });
     }
 }
