@@ -19,9 +19,11 @@
 //! |---|---|
 //! | [`rows`] | a block of rows in lanes, and the traits of those who fill it |
 //! | [`simd`] | run-time dispatch of vector code, the exponential |
+//! | [`transpose`] | rows to lanes and lanes to rows |
 //! | [`density`] | E-step on a block |
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
+//! | [`team`] | the caller's thread and others at one list of tasks |
 //! | [`assembly`] | the same over rows that come in pieces, in any order |
 //! | [`survey`] | what the first pass over a stream takes: counts, moments, ranges, the start sample |
 //! | [`covariance`] | the covariance structures, the only match on their kind |
@@ -58,8 +60,10 @@ pub mod simd;
 pub mod start;
 pub mod statistics;
 pub mod survey;
+pub mod team;
 #[cfg(test)]
 mod testing;
+pub mod transpose;
 
 pub use covariance::CovarianceType;
 pub use criterion::Criterion;

@@ -8,10 +8,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rayon::ThreadPool;
+
 use super::density::{Density, Nearby, MANY};
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
 use super::statistics::{Accumulator, Scatter, Statistics};
+use super::team;
 
 /// Whether a pass may use the threads of the current rayon pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Execution {
 pub struct Pass<'a> {
     /// Threads.
     pub execution: Execution,
+    /// Threads beside the caller's, for a pass that [is short](Pass::is_short): it would take longer to move to theirs.
+    pub helpers: Option<&'a ThreadPool>,
     /// Set by somebody else to stop.
     pub cancelled: &'a AtomicBool,
 }
@@ -43,6 +48,9 @@ pub(super) fn leaf_rows(d: usize, k: usize) -> usize {
     1 << fitting.ilog2()
 }
 
+/// Leaves of a short pass, whose statistics may all be held at a time.
+const SHORT: usize = 16;
+
 /// Rows of a block, whose features and responsibilities stay in a first-level cache if they can.
 pub fn block_rows(d: usize, k: usize) -> usize {
     match d + k {
@@ -54,7 +62,13 @@ pub fn block_rows(d: usize, k: usize) -> usize {
 
 impl Pass<'_> {
     /// A pass on the caller's thread that nobody stops.
-    pub const SEQUENTIAL: Pass<'static> = Pass { execution: Execution::Sequential, cancelled: &NEVER };
+    pub const SEQUENTIAL: Pass<'static> =
+        Pass { execution: Execution::Sequential, helpers: None, cancelled: &NEVER };
+
+    /// Whether a pass is over in about the time it takes to wake threads.
+    pub fn is_short(n_rows: usize, d: usize, k: usize) -> bool {
+        n_rows <= SHORT * leaf_rows(d, k)
+    }
 
     /// The fused E-step: statistics of the rows under a model.
     ///
@@ -85,7 +99,10 @@ impl Pass<'_> {
             Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
         };
         let tree = Tree { cancelled: self.cancelled, rows, form, summand, leaf, grain };
-        tree.sum(0, leaves)
+        match self.helpers {
+            Some(pool) => tree.sum_shared(leaves, pool),
+            None => tree.sum(0, leaves),
+        }
     }
 }
 
@@ -281,15 +298,32 @@ impl Tree<'_> {
         Ok(total)
     }
 
-    /// The same tree on one thread: a stack of sums whose sizes are falling powers of two.
+    /// The same tree on one thread.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
-        let (k, d) = (self.summand.k(), self.rows.d());
-        let mut room = Room::new(k, d, self.form);
+        let mut room = self.room();
+        self.folded((first..end).map(|leaf| self.leaf(leaf, &mut room)))
+    }
+
+    /// The same tree with helpers.
+    fn sum_shared(&self, leaves: usize, pool: &ThreadPool) -> Result<Statistics> {
+        self.folded(team::results(pool, leaves, || self.room(), |leaf, room| self.leaf(leaf, room)))
+    }
+
+    fn room(&self) -> Room {
+        Room::new(self.summand.k(), self.rows.d(), self.form)
+    }
+
+    fn leaf(&self, leaf: usize, room: &mut Room) -> Result<Statistics> {
+        let rows = leaf * self.leaf..self.rows.n_rows().min((leaf + 1) * self.leaf);
+        self.summand.leaf(self.rows, rows, self.cancelled, room)
+    }
+
+    /// The tree over leaves that come in their order: a stack of sums whose sizes are falling powers of two.
+    fn folded(&self, leaves: impl IntoIterator<Item = Result<Statistics>>) -> Result<Statistics> {
         let mut stack: Vec<Statistics> = Vec::new();
-        for leaf in first..end {
-            let rows = leaf * self.leaf..self.rows.n_rows().min((leaf + 1) * self.leaf);
-            stack.push(self.summand.leaf(self.rows, rows, self.cancelled, &mut room)?);
-            let mut done = leaf - first + 1;
+        for (leaf, statistics) in leaves.into_iter().enumerate() {
+            stack.push(statistics?);
+            let mut done = leaf + 1;
             while done.is_multiple_of(2) {
                 fold(&mut stack);
                 done /= 2;
@@ -298,7 +332,7 @@ impl Tree<'_> {
         while stack.len() > 1 {
             fold(&mut stack);
         }
-        Ok(stack.pop().unwrap_or_else(|| Statistics::new(k, d, self.form)))
+        Ok(stack.pop().unwrap_or_else(|| Statistics::new(self.summand.k(), self.rows.d(), self.form)))
     }
 }
 
@@ -330,12 +364,6 @@ mod tests {
         postcard::to_stdvec(statistics).unwrap()
     }
 
-    fn parallel(threads: usize, rows: &Sample, density: &Density, form: Scatter) -> Statistics {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let pass = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
-        pool.install(|| pass.e_step(rows, density, form)).unwrap()
-    }
-
     #[test]
     fn blocks_divide_leaves_and_shrink_with_the_width() {
         let mut before = block_rows(0, 0);
@@ -359,8 +387,13 @@ mod tests {
             let alone = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
             assert_eq!(alone.total_weight, rows.weight.iter().sum::<f64>());
             for threads in 1..=3 {
-                let together = parallel(threads, &rows, &density, form);
-                assert_eq!(bytes(&alone), bytes(&together), "{n} rows, {threads} threads");
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                let within = Pass { execution: Execution::Parallel, ..Pass::SEQUENTIAL };
+                let beside = Pass { helpers: Some(&pool), ..within };
+                let within = pool.install(|| within.e_step(&rows, &density, form)).unwrap();
+                let beside = beside.e_step(&rows, &density, form).unwrap();
+                assert_eq!(bytes(&alone), bytes(&within), "{n} rows, {threads} threads");
+                assert_eq!(bytes(&alone), bytes(&beside), "{n} rows, {threads} threads");
             }
         }
     }
@@ -558,7 +591,7 @@ mod tests {
         for execution in [Execution::Sequential, Execution::Parallel] {
             let cancelled = AtomicBool::new(false);
             let rows = Stopping(&sample, &cancelled, AtomicUsize::new(0));
-            let pass = Pass { execution, cancelled: &cancelled };
+            let pass = Pass { execution, helpers: None, cancelled: &cancelled };
             assert_eq!(pass.e_step(&rows, &density, Scatter::Full), Err(Error::Interrupted));
             let read = rows.2.load(Ordering::Relaxed);
             assert!((3..98).contains(&read), "{read} of 98 leaves");

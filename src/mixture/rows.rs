@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::simd::Lanes;
+use super::transpose::transpose;
 
 /// Rows are padded to a multiple of this: four vectors of the widest instruction set.
 pub const PAD: usize = 32;
@@ -186,6 +187,11 @@ impl Block {
     /// Component `c` of the rows: log joint density, or responsibility, as the last step left it.
     pub fn component(&self, c: usize) -> &[f64] {
         &self.responsibilities[c * self.stride..][..self.len]
+    }
+
+    /// Writes the components of the rows, row after row: `len × k`.
+    pub fn write_rows(&self, rows: &mut [f64]) {
+        transpose((self.k, self.len), (&self.responsibilities, self.stride), (rows, self.k));
     }
 
     /// All components, lane after lane of [`Block::stride`], to be written by [`Responsibilities::assign`].

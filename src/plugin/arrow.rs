@@ -10,6 +10,8 @@ use polars_arrow::array::{Array, BooleanArray, FixedSizeListArray, ListArray, Pr
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::types::NativeType;
 
+use crate::mixture::transpose::transpose;
+
 /// Whether a column of this dtype holds numbers.
 pub fn is_number(dtype: &DataType) -> bool {
     dtype.is_primitive_numeric() || matches!(dtype, DataType::Boolean | DataType::Decimal(..))
@@ -19,10 +21,19 @@ pub fn is_number(dtype: &DataType) -> bool {
 trait Flat: Send + Sync {
     fn write(&self, range: Range<usize>, out: &mut [f64]);
     fn validity(&self) -> Option<&Bitmap>;
+
+    /// The numbers where they lie, if they are f64.
+    fn lying(&self, _: Range<usize>) -> Option<&[f64]> {
+        None
+    }
 }
 
 trait AsF64: NativeType {
     fn as_f64(self) -> f64;
+
+    fn all_f64(_: &[Self]) -> Option<&[f64]> {
+        None
+    }
 }
 
 macro_rules! as_f64 {
@@ -35,7 +46,17 @@ macro_rules! as_f64 {
     )*};
 }
 
-as_f64!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32, f64);
+as_f64!(u8, u16, u32, u64, u128, i8, i16, i32, i64, i128, f32);
+
+impl AsF64 for f64 {
+    fn as_f64(self) -> f64 {
+        self
+    }
+
+    fn all_f64(numbers: &[f64]) -> Option<&[f64]> {
+        Some(numbers)
+    }
+}
 
 impl AsF64 for pf16 {
     fn as_f64(self) -> f64 {
@@ -52,6 +73,10 @@ impl<T: AsF64> Flat for PrimitiveArray<T> {
 
     fn validity(&self) -> Option<&Bitmap> {
         Array::validity(self)
+    }
+
+    fn lying(&self, range: Range<usize>) -> Option<&[f64]> {
+        T::all_f64(&self.values().as_slice()[range])
     }
 }
 
@@ -270,6 +295,14 @@ impl Nested {
         }
     }
 
+    /// Whether all rows have as many numbers, as far as the offsets tell: nulls count as rows here.
+    fn all_have(&self, width: usize) -> bool {
+        match &self.offsets {
+            Offsets::Fixed(fixed) => *fixed == width,
+            Offsets::List(offsets) => offsets.lengths().all(|length| length == width),
+        }
+    }
+
     /// The values of rows that follow each other without a null, each of `width` numbers.
     fn dense(&self, rows: Range<usize>, width: usize) -> Option<Range<usize>> {
         let has_nulls = |bits: Option<&Bitmap>| bits.is_some_and(|bits| bits.unset_bits() > 0);
@@ -284,26 +317,18 @@ impl Nested {
         (regular && values.len() == rows.len() * width).then_some(values)
     }
 
-    /// Writes number `j` of the rows to `lanes[j·stride ..]`, some rows at a time.
-    fn transpose(
-        &self,
-        values: Range<usize>,
-        width: usize,
-        numbers: &mut [f64],
-        lanes: &mut [f64],
-        stride: usize,
-    ) {
-        for (n, start) in values.clone().step_by(numbers.len().max(1)).enumerate() {
-            let range = start..values.end.min(start + numbers.len());
-            let numbers = &mut numbers[..range.len()];
-            self.values.write(range, numbers);
-            let rows = numbers.len() / width;
-            for j in 0..width {
-                let lane = &mut lanes[j * stride + n * ROWS..][..rows];
-                for (x, row) in lane.iter_mut().zip(numbers.chunks_exact(width)) {
-                    *x = row[j];
-                }
-            }
+    /// Writes number `j` of the rows to `lanes[j·stride ..]`, from where they lie or some rows at a time.
+    fn transpose(&self, values: Range<usize>, width: usize, lanes: &mut [f64], stride: usize) {
+        let mut copied = Vec::new();
+        for (n, start) in values.clone().step_by((width * ROWS).max(1)).enumerate() {
+            let some = start..values.end.min(start + width * ROWS);
+            let rows = some.len() / width;
+            let numbers = self.values.lying(some.clone()).unwrap_or_else(|| {
+                copied.resize(some.len(), 0.0);
+                self.values.write(some, &mut copied);
+                &copied
+            });
+            transpose((rows, width), (numbers, width), (&mut lanes[n * ROWS..], stride));
         }
     }
 
@@ -335,6 +360,9 @@ impl Source {
         let mut width = width;
         let mut other = None;
         chunks.visit(0..chunks.len(), |chunk, within, place| {
+            if width.is_some_and(|width| chunk.all_have(width)) {
+                return;
+            }
             for (i, row) in within.enumerate() {
                 let got = chunk.range(row).len();
                 if other.is_none() && !chunk.is_null(row) && got != *width.get_or_insert(got) {
@@ -367,13 +395,11 @@ impl Source {
                 }
             }
             Self::Nested { chunks, width } => {
-                let mut numbers = vec![0.0; *width * ROWS];
                 chunks.visit(rows, |chunk, within, place| {
                     if let Some(values) = chunk.dense(within.clone(), *width) {
-                        chunk.transpose(values, *width, &mut numbers, &mut lanes[place.start..], stride);
-                        return;
+                        return chunk.transpose(values, *width, &mut lanes[place.start..], stride);
                     }
-                    let numbers = &mut numbers[..*width];
+                    let mut numbers = vec![0.0; *width];
                     for (row, i) in within.zip(place) {
                         let range = chunk.range(row);
                         let missing =
@@ -382,7 +408,7 @@ impl Source {
                             null(i, j);
                             continue;
                         }
-                        chunk.values.write(range, numbers);
+                        chunk.values.write(range, &mut numbers);
                         for (j, x) in numbers.iter().enumerate() {
                             lanes[j * stride + i] = *x;
                         }

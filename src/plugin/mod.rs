@@ -10,6 +10,7 @@
 //! | `distinct` | which rows of a column hold the same model |
 //! | `values` | models and statistics <-> Polars structs and Binary |
 //! | `options` | kwargs -> checked options |
+//! | `pages` | room for the values of a column |
 //! | `score` | rows and a model -> one output column |
 //! | `train` | rows and options -> a fit |
 //! | `expressions` | the expressions: inputs and kwargs taken apart |
@@ -33,6 +34,7 @@ mod expressions;
 mod import;
 mod loops;
 mod options;
+mod pages;
 pub mod python;
 mod records;
 mod scan;

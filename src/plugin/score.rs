@@ -6,16 +6,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use polars::prelude::{ArrayChunked, DataType, IdxSize, IntoSeries, ListChunked, PlSmallStr, Series};
-use polars_arrow::array::{Array, FixedSizeListArray, ListArray, PrimitiveArray};
+use polars_arrow::array::{FixedSizeListArray, ListArray, PrimitiveArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::datatypes::ArrowDataType;
 use polars_arrow::offset::Offsets;
+use polars_arrow::types::NativeType;
 use rayon::prelude::*;
 
 use super::cache::Factorised;
 use super::columns::{Input, Table};
 use super::distinct::Distinct;
 use super::error::{Error, Result};
+use super::pages::zeros;
 use super::train::{execution, in_pool};
 use super::values::Models;
 use crate::mixture::pass::block_rows;
@@ -36,10 +38,121 @@ pub enum Scorer {
     Column(PlSmallStr, Models),
 }
 
+/// How rows are scored: a block at a time, into the buffer that becomes the column.
+trait Asked: Copy + Sync {
+    type Value: NativeType;
+
+    /// Values of a row under a model of `k` components.
+    fn width(self, k: usize) -> usize;
+
+    /// Writes the values of the rows of a block.
+    fn write(self, density: &Density, block: &mut Block, values: &mut [Self::Value]);
+
+    /// Whether a row that is not finite can say so; else it is null.
+    fn mark_not_finite(values: &mut [Self::Value]) -> bool;
+
+    /// The column of all rows of an input that one model of `k` components scored.
+    fn column(self, name: &PlSmallStr, scores: Scores<Self::Value>, k: usize) -> Result<Series>;
+
+    /// The column of rows that models of any k scored, part by part.
+    fn column_of_parts(self, name: &PlSmallStr, parts: Vec<Scores<Self::Value>>) -> Result<Series>;
+}
+
+#[derive(Clone, Copy)]
+struct Responsibilities {
+    log: bool,
+}
+
+impl Asked for Responsibilities {
+    type Value = f64;
+
+    fn width(self, k: usize) -> usize {
+        k
+    }
+
+    fn write(self, density: &Density, block: &mut Block, values: &mut [f64]) {
+        if self.log {
+            density.log_responsibilities(block);
+        } else {
+            density.responsibilities(block);
+        }
+        block.write_rows(values);
+    }
+
+    fn mark_not_finite(values: &mut [f64]) -> bool {
+        values.fill(f64::NAN);
+        true
+    }
+
+    fn column(self, name: &PlSmallStr, scores: Scores<f64>, k: usize) -> Result<Series> {
+        array_series(name, scores, k)
+    }
+
+    fn column_of_parts(self, name: &PlSmallStr, parts: Vec<Scores<f64>>) -> Result<Series> {
+        list_series(name, parts)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LogDensity;
+
+impl Asked for LogDensity {
+    type Value = f64;
+
+    fn width(self, _: usize) -> usize {
+        1
+    }
+
+    fn write(self, density: &Density, block: &mut Block, values: &mut [f64]) {
+        density.log_density(block);
+        values.copy_from_slice(block.log_density());
+    }
+
+    fn mark_not_finite(values: &mut [f64]) -> bool {
+        values.fill(f64::NAN);
+        true
+    }
+
+    fn column(self, name: &PlSmallStr, scores: Scores<f64>, _: usize) -> Result<Series> {
+        flat_series(name, vec![scores])
+    }
+
+    fn column_of_parts(self, name: &PlSmallStr, parts: Vec<Scores<f64>>) -> Result<Series> {
+        flat_series(name, parts)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct MostProbable;
+
+impl Asked for MostProbable {
+    type Value = u32;
+
+    fn width(self, _: usize) -> usize {
+        1
+    }
+
+    fn write(self, density: &Density, block: &mut Block, values: &mut [u32]) {
+        density.most_probable(block, values);
+    }
+
+    fn mark_not_finite(_: &mut [u32]) -> bool {
+        false
+    }
+
+    fn column(self, name: &PlSmallStr, scores: Scores<u32>, _: usize) -> Result<Series> {
+        flat_series(name, vec![scores])
+    }
+
+    fn column_of_parts(self, name: &PlSmallStr, parts: Vec<Scores<u32>>) -> Result<Series> {
+        flat_series(name, parts)
+    }
+}
+
 /// Scores of some rows, and whether the row is null.
-struct Scores {
+struct Scores<T> {
     width: Width,
-    values: Vec<f64>,
+    values: Vec<T>,
     null: Vec<bool>,
 }
 
@@ -54,17 +167,21 @@ enum Width {
 /// # Errors
 /// Wrong dtypes, a model that is none or singular, or lengths that differ.
 pub fn score(name: &PlSmallStr, input: Input, scorer: &Scorer, what: Score) -> Result<Series> {
+    match what {
+        Score::Responsibilities { log } => score_as(name, input, scorer, Responsibilities { log }),
+        Score::Predict => score_as(name, input, scorer, MostProbable),
+        Score::LogDensity => score_as(name, input, scorer, LogDensity),
+    }
+}
+
+fn score_as(name: &PlSmallStr, input: Input, scorer: &Scorer, asked: impl Asked) -> Result<Series> {
     match scorer {
         Scorer::One(given) => {
             let features = Some(given.model.features());
             let table = input.table(features).map_err(|e| e.in_batch(0, input.len()))?;
-            let scores = score_by(&table, &given.density, what);
-            match what {
-                Score::Responsibilities { .. } => array_series(name, scores, given.density.k()),
-                _ => flat_series(name, vec![scores], what),
-            }
+            asked.column(name, score_by(&table, &given.density, asked), given.density.k())
         }
-        Scorer::Column(column, models) => score_by_column(name, input, column, models, what),
+        Scorer::Column(column, models) => score_by_column(name, input, column, models, asked),
     }
 }
 
@@ -75,12 +192,12 @@ const LONG_RUN: usize = 256;
 
 /// Each model is factorised once. Where models change from row to row, the rows of a window are sorted by them. Windows
 /// become chunks of the output, so that nothing is held twice.
-fn score_by_column(
+fn score_by_column<A: Asked>(
     name: &PlSmallStr,
     mut input: Input,
     column: &str,
     models: &Models,
-    what: Score,
+    asked: A,
 ) -> Result<Series> {
     if input.len() == 1 && models.len() != 1 {
         input = input.broadcast(models.len());
@@ -97,13 +214,9 @@ fn score_by_column(
     if number.len() != rows {
         number = number.repeat(rows);
     }
-    let series = |parts: Vec<Scores>| match what {
-        Score::Responsibilities { .. } => list_series(name, parts),
-        _ => flat_series(name, parts, what),
-    };
     let window = |start: usize| {
         let number = &number[start..rows.min(start + WINDOW)];
-        series(Window { input: &input, start, number, models: &models, what }.score()?)
+        asked.column_of_parts(name, Window { input: &input, start, number, models: &models, asked }.score()?)
     };
     let starts = (0..rows).step_by(WINDOW);
     let chunks: Vec<Result<Series>> = if rows > WINDOW {
@@ -112,7 +225,7 @@ fn score_by_column(
         starts.map(window).collect()
     };
     let mut chunks = chunks.into_iter();
-    let mut scored = chunks.next().unwrap_or_else(|| series(Vec::new()))?;
+    let mut scored = chunks.next().unwrap_or_else(|| asked.column_of_parts(name, Vec::new()))?;
     for chunk in chunks {
         scored.append_owned(chunk?)?;
     }
@@ -120,16 +233,16 @@ fn score_by_column(
 }
 
 /// Some rows of the input, the number of the model of each, and the models.
-struct Window<'a> {
+struct Window<'a, A> {
     input: &'a Input,
     start: usize,
     number: &'a [u32],
     models: &'a [Option<Arc<Factorised>>],
-    what: Score,
+    asked: A,
 }
 
-impl Window<'_> {
-    fn score(&self) -> Result<Vec<Scores>> {
+impl<A: Asked> Window<'_, A> {
+    fn score(&self) -> Result<Vec<Scores<A::Value>>> {
         let len = self.number.len();
         let runs = runs(self.number.iter());
         if runs.len() <= len.div_ceil(LONG_RUN) {
@@ -153,7 +266,7 @@ impl Window<'_> {
         }
     }
 
-    fn score_runs(&self, runs: &[Range<usize>]) -> Result<Vec<Scores>> {
+    fn score_runs(&self, runs: &[Range<usize>]) -> Result<Vec<Scores<A::Value>>> {
         let score = |run: &Range<usize>| {
             let part = self.input.slice(self.start + run.start, run.len());
             let scores = self.score_run(&part, self.number[run.start]);
@@ -162,10 +275,10 @@ impl Window<'_> {
         runs.iter().map(score).collect()
     }
 
-    fn score_run(&self, part: &Input, number: u32) -> Result<Scores> {
+    fn score_run(&self, part: &Input, number: u32) -> Result<Scores<A::Value>> {
         match &self.models[number as usize] {
             Some(given) => {
-                Ok(score_by(&part.table(Some(given.model.features()))?, &given.density, self.what))
+                Ok(score_by(&part.table(Some(given.model.features()))?, &given.density, self.asked))
             }
             None => Ok(Scores::nulls(part.len())),
         }
@@ -189,7 +302,7 @@ fn runs<'a>(mut numbers: impl Iterator<Item = &'a u32>) -> Vec<Range<usize>> {
 }
 
 /// Scores of sorted rows, put back where they came from.
-fn scattered(parts: Vec<Scores>, order: &[IdxSize]) -> Scores {
+fn scattered<T: Copy>(parts: Vec<Scores<T>>, order: &[IdxSize]) -> Scores<T> {
     let mut place = vec![(0, 0); order.len()];
     let mut null = vec![false; order.len()];
     let mut sorted = Vec::new();
@@ -217,7 +330,7 @@ impl Width {
     }
 }
 
-impl Scores {
+impl<T> Scores<T> {
     fn nulls(len: usize) -> Self {
         Self { width: Width::All(0), values: Vec::new(), null: vec![true; len] }
     }
@@ -227,81 +340,40 @@ impl Scores {
     }
 }
 
-fn score_by(table: &Table, density: &Density, what: Score) -> Scores {
-    let width = match what {
-        Score::Responsibilities { .. } => density.k(),
-        _ => 1,
-    };
-    let rows = table.n_rows();
+fn score_by<A: Asked>(table: &Table, density: &Density, asked: A) -> Scores<A::Value> {
+    let (rows, width) = (table.n_rows(), asked.width(density.k()));
     let mut scores =
-        Scores { width: Width::All(width), values: vec![0.0; rows * width], null: vec![false; rows] };
+        Scores { width: Width::All(width), values: zeros(rows * width), null: vec![false; rows] };
     let size = block_rows(density.d(), density.k());
-    let values = scores.values.par_chunks_mut(size * width);
-    let leaves = values.zip(scores.null.par_chunks_mut(size)).enumerate();
-    let leaf = |block: &mut Block, (i, (values, null)): (usize, (&mut [f64], &mut [bool]))| {
-        score_leaf(table, density, what, i * size, block, values, null);
+    let some = |block: &mut Block, (i, (values, null)): (usize, (&mut [A::Value], &mut [bool]))| {
+        block.load(table, i * size, null.len(), density.k());
+        asked.write(density, block, values);
+        mark::<A>(block, values, null);
     };
+    let (values, null) = (&mut scores.values, &mut scores.null);
     match execution(rows, density) {
-        Execution::Parallel => in_pool(|| leaves.for_each_init(Block::default, leaf)),
+        Execution::Parallel => {
+            let blocks = values.par_chunks_mut(size * width).zip(null.par_chunks_mut(size)).enumerate();
+            in_pool(|| blocks.for_each_init(Block::default, some));
+        }
         Execution::Sequential => {
             let mut block = Block::default();
-            let values = scores.values.chunks_mut(size * width);
-            values.zip(scores.null.chunks_mut(size)).enumerate().for_each(|part| leaf(&mut block, part));
+            let blocks = values.chunks_mut(size * width).zip(null.chunks_mut(size)).enumerate();
+            blocks.for_each(|part| some(&mut block, part));
         }
     }
     scores
 }
 
-fn score_leaf(
-    table: &Table,
-    density: &Density,
-    what: Score,
-    start: usize,
-    block: &mut Block,
-    values: &mut [f64],
-    null: &mut [bool],
-) {
-    block.load(table, start, null.len(), density.k());
-    match what {
-        Score::Responsibilities { log: false } | Score::LogDensity => density.responsibilities(block),
-        Score::Responsibilities { log: true } => density.log_responsibilities(block),
-        Score::Predict => density.log_joint(block),
-    }
-    match what {
-        Score::Responsibilities { .. } => transpose(block, values),
-        Score::LogDensity => values.copy_from_slice(block.log_density()),
-        Score::Predict => most_probable(block, values),
-    }
+/// Heeds rows that are null or not finite.
+fn mark<A: Asked>(block: &Block, values: &mut [A::Value], null: &mut [bool]) {
     let width = values.len() / null.len().max(1);
     for (i, state) in block.state().iter().enumerate() {
-        match state {
-            RowState::Valid => {}
-            RowState::Null => null[i] = true,
-            RowState::NotFinite if what == Score::Predict => null[i] = true,
-            RowState::NotFinite => values[i * width..][..width].fill(f64::NAN),
-        }
-    }
-}
-
-fn transpose(block: &Block, values: &mut [f64]) {
-    let k = block.k();
-    for c in 0..k {
-        for (row, r) in values.chunks_exact_mut(k).zip(block.component(c)) {
-            row[c] = *r;
-        }
-    }
-}
-
-/// The first component of largest joint density.
-fn most_probable(block: &mut Block, values: &mut [f64]) {
-    let mut largest = vec![f64::NEG_INFINITY; block.len()];
-    for c in 0..block.k() {
-        for ((joint, largest), value) in block.component(c).iter().zip(&mut largest).zip(values.iter_mut()) {
-            if joint > largest {
-                *largest = *joint;
-                *value = c as f64;
-            }
-        }
+        null[i] = match state {
+            RowState::Valid => continue,
+            RowState::Null => true,
+            RowState::NotFinite => !A::mark_not_finite(&mut values[i * width..][..width]),
+        };
     }
 }
 
@@ -309,7 +381,7 @@ fn validity(null: &[bool]) -> Option<Bitmap> {
     null.contains(&true).then(|| null.iter().map(|n| !n).collect())
 }
 
-fn array_series(name: &PlSmallStr, scores: Scores, width: usize) -> Result<Series> {
+fn array_series(name: &PlSmallStr, scores: Scores<f64>, width: usize) -> Result<Series> {
     let rows = scores.null.len();
     let numbers = PrimitiveArray::from_vec(scores.values);
     let dtype = FixedSizeListArray::default_datatype(ArrowDataType::Float64, width);
@@ -317,7 +389,7 @@ fn array_series(name: &PlSmallStr, scores: Scores, width: usize) -> Result<Serie
     Ok(ArrayChunked::with_chunk(name.clone(), array).into_series())
 }
 
-fn list_series(name: &PlSmallStr, parts: Vec<Scores>) -> Result<Series> {
+fn list_series(name: &PlSmallStr, parts: Vec<Scores<f64>>) -> Result<Series> {
     let null: Vec<bool> = parts.iter().flat_map(|p| p.null.iter().copied()).collect();
     let offsets = Offsets::try_from_lengths(parts.iter().flat_map(Scores::widths))?;
     let values: Vec<f64> = parts.into_iter().flat_map(|p| p.values).collect();
@@ -327,26 +399,22 @@ fn list_series(name: &PlSmallStr, parts: Vec<Scores>) -> Result<Series> {
     Ok(ListChunked::with_chunk(name.clone(), array).into_series())
 }
 
-fn flat_series(name: &PlSmallStr, parts: Vec<Scores>, what: Score) -> Result<Series> {
+fn flat_series<T: NativeType>(name: &PlSmallStr, parts: Vec<Scores<T>>) -> Result<Series> {
     let null: Vec<bool> = parts.iter().flat_map(|part| part.null.iter().copied()).collect();
-    let validity = validity(&null);
-    let array: Box<dyn Array> = if what == Score::Predict {
-        Box::new(PrimitiveArray::from_vec(flat(parts, |label| label as u32)).with_validity(validity))
-    } else {
-        Box::new(PrimitiveArray::from_vec(flat(parts, |value| value)).with_validity(validity))
-    };
-    Ok(Series::from_arrow(name.clone(), array)?)
+    let array = PrimitiveArray::from_vec(flat(parts)).with_validity(validity(&null));
+    Ok(Series::from_arrow(name.clone(), Box::new(array))?)
 }
 
 /// One value for each row; rows without a model have any.
-fn flat<T: Default + Clone>(parts: Vec<Scores>, value: impl Fn(f64) -> T) -> Vec<T> {
+fn flat<T: NativeType>(mut parts: Vec<Scores<T>>) -> Vec<T> {
+    if let [Scores { width: Width::All(1), values, .. }] = parts.as_mut_slice() {
+        return std::mem::take(values);
+    }
     let mut values = Vec::with_capacity(parts.iter().map(|part| part.null.len()).sum());
     for part in parts {
-        let mut numbers = part.values.iter().map(|x| value(*x));
-        let each =
-            part.widths()
-                .map(|width| if width == 0 { T::default() } else { numbers.next().unwrap_or_default() });
-        values.extend(each);
+        let mut own = part.values.iter().copied();
+        let each = part.widths().map(|width| if width == 0 { None } else { own.next() });
+        values.extend(each.map(Option::unwrap_or_default));
     }
     values
 }

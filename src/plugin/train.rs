@@ -61,6 +61,15 @@ pub fn is_short(rows: usize, k: usize, d: usize, passes: u32) -> bool {
     work(rows, k, d).saturating_mul(passes as usize) <= SHORT
 }
 
+/// A single pass over rows, on the caller's thread too where it is short.
+fn run_once<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
+    let execution = execution_of(rows, k, d);
+    if execution == Execution::Parallel && Pass::is_short(rows, d, k) {
+        return work(Pass { execution, helpers: Some(&THREAD_POOL), ..Pass::SEQUENTIAL });
+    }
+    run(rows, k, d, work)
+}
+
 fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
     match execution_of(rows, k, d) {
         Execution::Sequential => work(Pass::SEQUENTIAL),
@@ -77,7 +86,7 @@ pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> 
     let weighing = table.weighing()?;
     let form = model.covariance_type().structure().scatter();
     let statistics =
-        run(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+        run_once(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
     // A pass leaves out the rows whose features are null or not finite.
     if statistics.n_rows != weighing as u64 {
         table.check(false)?;
@@ -97,7 +106,7 @@ pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
     let form = options.covariance_type.structure().scatter();
     let watched = Watched::new(&given);
     let statistics =
-        run(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
+        run_once(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
     if watched.suspects() || statistics.n_rows != weighing as u64 {
         table.check(false)?;
         table.check_responsibilities(&given, Nulls::Agree)?;
@@ -287,10 +296,14 @@ fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
 /// The pass a start is found by, which somebody may stop.
 pub fn starting(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
     let worth = work(rows, k, d) >= WORTH_THREADS_TO_START;
-    Pass { execution: if worth { Execution::Parallel } else { Execution::Sequential }, cancelled }
+    Pass {
+        execution: if worth { Execution::Parallel } else { Execution::Sequential },
+        helpers: None,
+        cancelled,
+    }
 }
 
 /// A parallel pass that somebody may stop.
 pub fn cancellable(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
-    Pass { execution: execution_of(rows, k, d), cancelled }
+    Pass { execution: execution_of(rows, k, d), helpers: None, cancelled }
 }

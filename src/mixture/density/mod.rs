@@ -12,6 +12,7 @@
 
 use self::log_joint::{panel_row, panels, LogJoint, SMALL};
 pub use self::nearby::{Nearby, MANY};
+use self::scores::{LogSumExp, MostProbable};
 use self::softmax::{Largest, LogSoftmax, Softmax};
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use super::simd::{Level, EXP_MIN};
 mod leading;
 mod log_joint;
 mod nearby;
+mod scores;
 mod softmax;
 
 /// A model factorised for evaluation: a constant, a mean and a factor for each component.
@@ -189,6 +191,18 @@ impl Density {
     fn settled_responsibilities(&self, block: &mut Block, sparse: bool) {
         self.settle(block);
         self.level.run(Softmax { block, negligible: &self.negligible, sparse });
+    }
+
+    /// log p of the block's rows alone.
+    pub fn log_density(&self, block: &mut Block) {
+        self.log_joint(block);
+        self.level.run(LogSumExp { block });
+    }
+
+    /// Writes the most probable component of each row of the block, of equal ones the first.
+    pub fn most_probable(&self, block: &mut Block, labels: &mut [u32]) {
+        self.log_joint(block);
+        self.level.run(MostProbable { block, labels });
     }
 
     /// Log responsibilities in the block's components, and log p of its rows.
