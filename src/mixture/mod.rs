@@ -23,6 +23,7 @@
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`assembly`] | the same over rows that come in pieces, in any order |
+//! | [`ranges`], [`pairs`] | smallest and largest values, and covariances of neighbouring features |
 //! | [`survey`] | what the first pass over a stream takes: counts, moments, ranges, the start sample |
 //! | [`covariance`] | the covariance structures, the only match on their kind |
 //! | [`model`] | a validated mixture, and the M-step that makes one |
@@ -49,8 +50,10 @@ pub mod error;
 pub mod fit;
 pub mod linalg;
 pub mod model;
+pub mod pairs;
 pub mod pass;
 pub mod prior;
+pub mod ranges;
 pub mod regularisation;
 pub mod roofline;
 pub mod rows;

@@ -260,6 +260,8 @@ impl SharedRows {
 struct Fitter {
     training: Training,
     k: usize,
+    /// Whether labels are given.
+    labelled: bool,
     /// Seconds of each iteration of the history, and those spent since the last.
     seconds: Vec<f64>,
     pending: f64,
@@ -336,7 +338,7 @@ impl Fitter {
 
     /// By what the rows are known again.
     fn survey(&self, py: Python<'_>) -> PyResult<Survey> {
-        interruptible(py, |cancelled| Survey::of(self.k, &self.training.table, cancelled))
+        interruptible(py, |cancelled| Survey::of(self.k, &self.training.table, self.labelled, cancelled))
     }
 
     /// The last model evaluated, with its own likelihood.
@@ -363,7 +365,8 @@ impl Fitter {
             let pass = train::cancellable(input.len(), options.k, rows.d(), cancelled);
             rows.begin(input, options, resumed, pass)
         })?;
-        Ok(Self { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
+        let labelled = input.label()?.is_some();
+        Ok(Self { training, k: options.k, labelled, seconds: Vec::new(), pending: 0.0 })
     }
 }
 
