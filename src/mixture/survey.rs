@@ -397,7 +397,7 @@ mod tests {
     use super::*;
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::pass::Pass;
-    use crate::mixture::rows::Sample;
+    use crate::mixture::rows::{Labelled, Sample};
     use crate::mixture::testing::{model, names, sample, whole_weights};
 
     static NEVER: AtomicBool = AtomicBool::new(false);
@@ -458,6 +458,37 @@ mod tests {
             known: Vec::new(),
         };
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn values_in_other_rows_and_other_labels_are_seen() {
+        let rows = Sample { weight: vec![2.0; 20_000], ..sample(20_000, 3, 4) };
+        let label = |shift: usize| {
+            let known = |i: usize| (i % 3 > 0).then_some(((i + shift) % 5) as u32);
+            (0..rows.n_rows()).map(known).collect::<Vec<_>>()
+        };
+        let of = |rows: &Sample, label: &[Option<u32>]| {
+            let survey = Survey::new(3, None, Some(5));
+            survey.absorb(&Labelled { rows, label }, 0, &NEVER).unwrap();
+            survey.finish().unwrap().fingerprint
+        };
+        let before = of(&rows, &label(0));
+        assert_eq!(before.known.len(), 5);
+        let mut other = rows.clone();
+        other.columns[2].swap(3, 4);
+        let error = before.check_survey(&names(3), &of(&other, &label(0))).unwrap_err().to_string();
+        assert!(error.contains("the covariance of \"x0\" and \"x2\" was"), "{error}");
+        let density = model(CovarianceType::Full, 3, 3, 5).density().unwrap();
+        let statistics = Pass::SEQUENTIAL.e_step(&other, &density, Scatter::Full).unwrap();
+        let error = before.check(&names(3), 20_000, &statistics).unwrap_err().to_string();
+        assert!(error.contains("the covariance of \"x0\" and \"x2\" was"), "{error}");
+        let error = before.check_survey(&names(3), &of(&rows, &label(1))).unwrap_err().to_string();
+        assert!(error.contains("over the rows labelled 0 was"), "{error}");
+        let mut fewer = label(0);
+        fewer[1] = None;
+        let error = before.check_survey(&names(3), &of(&rows, &fewer)).unwrap_err().to_string();
+        assert!(error.contains("the weight of the rows labelled 1 was"), "{error}");
+        assert!(before.check_survey(&names(3), &of(&rows, &label(0))).is_ok());
     }
 
     #[test]

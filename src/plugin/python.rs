@@ -290,7 +290,7 @@ impl Fitter {
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
     #[pyo3(signature = (iterations=None))]
     fn run(&mut self, py: Python<'_>, iterations: Option<u32>) -> PyResult<bool> {
-        let Self { training: Training { table, em }, k, seconds, pending } = self;
+        let Self { training: Training { table, em }, k, seconds, pending, .. } = self;
         let table = table.as_ref();
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);

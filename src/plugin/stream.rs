@@ -194,12 +194,16 @@ impl Stream {
                 if let (Some(k), Some(column)) = (self.labels, input.label()?) {
                     table.label = table.label_faults(&column, k, true, number).0;
                 }
-                for Job { density, sums } in jobs {
-                    sums.absorb(&table, first, &Summand::expected(density), &self.cancelled)?;
-                }
-                if let Some(pairs) = pairs {
-                    pairs.absorb(&table);
-                }
+                let absorb = |Job { density, sums }: &Job, rows: &dyn Rows| {
+                    sums.absorb(rows, first, &Summand::expected(density), &self.cancelled)
+                };
+                let (Some(pairs), Some((watching, others))) = (pairs, jobs.split_first()) else {
+                    return Ok(jobs.iter().try_for_each(|job| absorb(job, &table))?);
+                };
+                let watched = pairs.watch(&table);
+                absorb(watching, &watched)?;
+                pairs.add(watched);
+                others.iter().try_for_each(|job| absorb(job, &table))?;
                 Ok(())
             }
             Work::Assigned(work) => self.assign_piece(work, &input, &table, first),
