@@ -241,11 +241,14 @@ def test_errors_are_those_of_memory(case: int, tmp_path: Path) -> None:
         (lambda df: df.with_columns(pl.col("b") + 0.001), 'mean of "b"'),
         (lambda df: df.with_columns(pl.col("c") * 1.001), 'of "c"'),
         (lambda df: df.with_columns(a=pl.when(AT == 7).then(None).otherwise("a")), "that count"),
+        (lambda df: df.with_columns(pl.col("b").reverse()), 'covariance of "a" and "b"'),
+        (lambda df: df.with_columns(pl.col("c").shift(1).fill_null(df["c"][-1])), 'and "c"'),
     ],
-    ids=["fewer", "shifted", "scaled", "nulls"],
+    ids=["fewer", "shifted", "scaled", "nulls", "reversed", "rolled"],
 )
+@pytest.mark.parametrize("structure", ["full", "diag"])
 def test_a_source_that_changes_is_an_error(
-    change: Callable[[pl.DataFrame], pl.DataFrame], what: str
+    change: Callable[[pl.DataFrame], pl.DataFrame], what: str, structure: Any
 ) -> None:
     df, reads = DF.select(NAMES), 0
 
@@ -255,7 +258,7 @@ def test_a_source_that_changes_is_an_error(
         yield df if reads < 3 else change(df)
 
     with says(pg.GmmError, "rows are not those this fit began with", what):
-        streamed(io_source(read), *NAMES)
+        streamed(io_source(read), *NAMES, covariance_type=structure)
 
 
 def test_an_error_of_the_source_is_its_own() -> None:

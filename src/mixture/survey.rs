@@ -462,7 +462,7 @@ mod tests {
 
     #[test]
     fn values_in_other_rows_and_other_labels_are_seen() {
-        let rows = Sample { weight: vec![2.0; 20_000], ..sample(20_000, 3, 4) };
+        let rows = Sample { weight: vec![2.0; 15_000], ..sample(15_000, 3, 4) };
         let label = |shift: usize| {
             let known = |i: usize| (i % 3 > 0).then_some(((i + shift) % 5) as u32);
             (0..rows.n_rows()).map(known).collect::<Vec<_>>()
@@ -480,7 +480,7 @@ mod tests {
         assert!(error.contains("the covariance of \"x0\" and \"x2\" was"), "{error}");
         let density = model(CovarianceType::Full, 3, 3, 5).density().unwrap();
         let statistics = Pass::SEQUENTIAL.e_step(&other, &density, Scatter::Full).unwrap();
-        let error = before.check(&names(3), 20_000, &statistics).unwrap_err().to_string();
+        let error = before.check(&names(3), 15_000, &statistics).unwrap_err().to_string();
         assert!(error.contains("the covariance of \"x0\" and \"x2\" was"), "{error}");
         let error = before.check_survey(&names(3), &of(&rows, &label(1))).unwrap_err().to_string();
         assert!(error.contains("over the rows labelled 0 was"), "{error}");
