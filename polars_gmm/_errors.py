@@ -19,7 +19,7 @@ __all__ = ["ConvergenceWarning", "FitInterrupted", "GmmError", "abbreviated", "f
 
 _PLUGIN_SENTENCE = re.compile(r"the plugin failed with message: (.*?)(?:\n\n|\Z)", re.DOTALL)
 _SHOWN = 6
-_LONG = 200
+_LONG = 160
 
 
 class ConvergenceWarning(UserWarning):
@@ -65,9 +65,10 @@ class FitInterrupted(KeyboardInterrupt):
         if model is None:
             super().__init__("the fit was interrupted before a model was evaluated")
         else:
+            plural = "" if model.n_iter == 1 else "s"
             super().__init__(
                 f"interrupted from the keyboard; the model reached, k={model.k} after "
-                f"{model.n_iter} iterations, is the attribute .model of this exception"
+                f"{model.n_iter} iteration{plural}, is the attribute .model of this exception"
             )
 
     def __reduce__(self) -> tuple[type[FitInterrupted], tuple[GaussianMixture | None]]:
@@ -127,7 +128,9 @@ def not_read(error: BaseException, passes: int) -> GmmError | None:
         return None
     if isinstance(error, MemoryError):
         return None
-    reason = "Polars panicked" if panicked else _shortened(_first_sentence(error))
+    reason = (
+        "Polars makes no sense of what it finds" if panicked else _shortened(_first_sentence(error))
+    )
     if passes == 0:
         return GmmError(
             f"the source could not be read: {reason}; see whether its files are whole, with "
@@ -140,6 +143,8 @@ def not_read(error: BaseException, passes: int) -> GmmError | None:
 
 
 def _shortened(sentence: str) -> str:
+    """Give the beginning of a sentence that may quote what a file holds."""
+    sentence = "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in sentence)
     return sentence if len(sentence) <= _LONG else f"{sentence[:_LONG]}..."
 
 

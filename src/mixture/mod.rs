@@ -35,6 +35,7 @@
 //! | [`acceleration`] | quasi-Newton steps, and the estimated limit |
 //! | [`linalg`] | Cholesky factors and eigenvalues |
 //! | [`start`] | where EM begins |
+//! | [`expectation`] | whether statistics were made under a model |
 //! | [`fit`] | the EM loop: ask for a model to evaluate, tell it the statistics |
 //! | [`roofline`] | the rate of multiply-adds that bounds the kernels |
 //! | [`error`] | every failure, as a sentence |
@@ -47,6 +48,7 @@ pub mod covariance;
 pub mod criterion;
 pub mod density;
 pub mod error;
+pub mod expectation;
 pub mod fit;
 pub mod linalg;
 pub mod model;

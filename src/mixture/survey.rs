@@ -353,7 +353,16 @@ fn close(what: impl FnOnce() -> String, before: f64, after: f64, tolerance: f64)
     {
         return Ok(());
     }
-    Err(Error::Changed { what: what(), before: before.to_string(), after: after.to_string() })
+    Err(Error::Changed { what: what(), before: written(before), after: written(after) })
+}
+
+/// A number with an exponent where it would be long without.
+fn written(x: f64) -> String {
+    if x == 0.0 || (1e-5..1e16).contains(&x.abs()) {
+        x.to_string()
+    } else {
+        format!("{x:e}")
+    }
 }
 
 /// Means of all components together; their covariances as a packed lower triangle, or the variances where no more is known.
