@@ -127,7 +127,9 @@ mod tests {
                     Model::new(start.features().to_vec(), kind, start.weights().clone(), means, covariances)
                         .unwrap();
                 for column in &mut rows.columns {
-                    column.iter_mut().for_each(|x| *x = *x * scale + shift);
+                    for x in column {
+                        *x = *x * scale + shift;
+                    }
                 }
                 let of = |model: &Model, rows: &Sample| {
                     let form = kind.structure().scatter();

@@ -195,7 +195,7 @@ impl Model {
         let (weights, means) = (self.weights.clone(), self.means.clone());
         let model =
             Self::new(self.features.to_vec(), CovarianceType::Full, weights, means, self.full_covariances())?;
-        Ok(Self { training: self.training.clone(), ..model })
+        Ok(Self { training: self.training, ..model })
     }
 
     /// Covariances written out, `k × d × d`.

@@ -473,7 +473,7 @@ mod tests {
     fn values_in_other_rows_and_other_labels_are_seen() {
         let rows = Sample { weight: vec![2.0; 15_000], ..sample(15_000, 3, 4) };
         let label = |shift: usize| {
-            let known = |i: usize| (i % 3 > 0).then_some(((i + shift) % 5) as u32);
+            let known = |i: usize| (!i.is_multiple_of(3)).then_some(((i + shift) % 5) as u32);
             (0..rows.n_rows()).map(known).collect::<Vec<_>>()
         };
         let of = |rows: &Sample, label: &[Option<u32>]| {

@@ -93,7 +93,7 @@ pub fn candidates((seed, limit): (u64, u64), start: u64, block: &Block) -> Vec<C
     let mut found = Vec::new();
     let mut hashes = [0; HASHED];
     for at in (0..block.len()).step_by(HASHED) {
-        let least = Level::chosen().run(Hashes { seed, first: start + at as u64, hashes: &mut hashes });
+        let least = Level::chosen().run(Hashes { seed, first: start + at as u64, values: &mut hashes });
         if least >= limit {
             continue;
         }
@@ -119,7 +119,7 @@ const HASHED: usize = 64;
 struct Hashes<'a> {
     seed: u64,
     first: u64,
-    hashes: &'a mut [u64; HASHED],
+    values: &'a mut [u64; HASHED],
 }
 
 impl WithSimd for Hashes<'_> {
@@ -127,11 +127,11 @@ impl WithSimd for Hashes<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> u64 {
-        let Self { seed, first, hashes } = self;
-        for (i, value) in hashes.iter_mut().enumerate() {
+        let Self { seed, first, values } = self;
+        for (i, value) in values.iter_mut().enumerate() {
             *value = hash(seed, first.wrapping_add(i as u64));
         }
-        hashes.iter().fold(u64::MAX, |least, hash| least.min(*hash))
+        values.iter().fold(u64::MAX, |least, hash| least.min(*hash))
     }
 }
 
