@@ -300,6 +300,39 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     assert frame().gmm.fit(**K3, checkpoint=path, resume=True) == frame().gmm.fit(**K3)
 
 
+@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize(
+    "given", [{"init": pl.col("key") % 3}, {"labels": "some"}], ids=["init", "labels"]
+)
+def test_sums_that_differ_by_rounding_are_the_same_rows(
+    tmp_path: Path, given: dict[str, Any], structure: Any
+) -> None:
+    """Groups come in any order, and what is summed up over them in any order of their rows."""
+    path = tmp_path / "fit.json"
+    df = pg.make_blobs(60_000, centers=3, std=2.0, seed=2).drop("label")
+    signs = pl.when(pl.int_range(pl.len()) % 2 == 0).then(1e5).otherwise(-1e5)
+    df = df.with_columns(pl.col("x0") + signs, key=pl.int_range(pl.len()) // 2 % 3000)
+
+    def summed(order: int) -> pl.LazyFrame:
+        some = pl.when(pl.col("key") % 7 == 0).then(pl.col("x1") > 0).cast(pl.UInt8)
+        rows = df.sample(fraction=1, shuffle=True, seed=order).lazy()
+        sums = rows.group_by("key", maintain_order=order == 1).agg(pl.col("x0", "x1").sum())
+        return sums.with_columns(some.alias("some"))
+
+    options: dict[str, Any] = {"k": 3, "covariance_type": structure, "checkpoint": path, **given}
+    first, second = (summed(order).collect().sort("key") for order in (1, 2))
+    assert not first["x0"].equals(second["x0"])
+    for ended in (False, True):
+        summed(1).gmm.fit(
+            "x0", "x1", **options, on_iteration=lambda _, ended=ended: ended, engine="streaming"
+        )
+        for engine in ENGINES:
+            model = summed(2).gmm.fit(
+                "x0", "x1", **options, resume=True, engine=engine, max_iter=1000
+            )
+            assert model.converged
+
+
 KILLED = """
 import sys
 import polars as pl, polars_gmm as pg

@@ -268,8 +268,9 @@ impl Fingerprint {
         self.check_rows(other.rows)?;
         self.check_weight(other.n_rows, other.total_weight)?;
         for (j, name) in features.iter().enumerate().take(self.means.len()) {
-            close(|| format!("the smallest {name:?}"), self.minima[j], other.minima[j], 0.0)?;
-            close(|| format!("the largest {name:?}"), self.maxima[j], other.maxima[j], 0.0)?;
+            let tolerance = self.tolerance(j);
+            close(|| format!("the smallest {name:?}"), self.minima[j], other.minima[j], tolerance)?;
+            close(|| format!("the largest {name:?}"), self.maxima[j], other.maxima[j], tolerance)?;
         }
         let Self { means, covariances, .. } = other.clone();
         self.check_moments(features, &Moments { means, covariances })?;
