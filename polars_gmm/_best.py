@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
-from polars_gmm._fit import FitReport, OnIteration, unconverged
+from polars_gmm._fit import FitReport, OnIteration, is_no, unconverged
 
 if TYPE_CHECKING:
     from polars_gmm._model import GaussianMixture
@@ -56,7 +56,7 @@ def best_of(
     def watch(report: FitReport) -> object:
         nonlocal stopped
         answer = None if on_iteration is None else on_iteration(report)
-        stopped = answer is False
+        stopped = is_no(answer)
         return answer
 
     for options in candidates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -9,35 +10,88 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from polars_gmm._checks import shown
 from polars_gmm._errors import GmmError
-from polars_gmm._lib import Loop, Survey
+from polars_gmm._lib import Loop, Model, Survey
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from polars_gmm._fit import Driven
     from polars_gmm._options import FitOptions
 
 _FORMAT = "polars-gmm checkpoint"
 _VERSION = 1
+_CHECKSUM = ', "checksum": '
+# What a column beside the features is called where it is given.
+_OPTIONS = {"weight": "weights", "label": "labels", "start": "init"}
+# Starts from the same column differ by rounding: by less than this, of a standard deviation.
+_CLOSE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a checkpoint holds: the loop, by what its rows are known, and what it has cost."""
+    """What a checkpoint holds: the loop, by what its rows are known, and what it has cost.
+
+    Attributes
+    ----------
+    start
+        The start, where it comes from a column.
+    """
 
     loop: Loop
     survey: Survey
+    start: Model | None
     n_passes: int
     seconds: list[float]
 
+    def check_start(self, other: Model) -> None:
+        """Raise where a column gives another start than it gave this fit."""
+        if self.start is not None and not _same(self.start, other):
+            raise GmmError(
+                "the start is not the one this fit began with: the column of init has other "
+                "values, or is another one; give the same, or resume=False to begin anew"
+            )
+
+
+def _same(a: Model, b: Model) -> bool:
+    """Tell whether two models are the same to rounding."""
+    if (a.k, a.d) != (b.k, b.d):
+        return False
+    (means, covariances), (m, c) = (_moments(model) for model in (a, b))
+    deviations = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    scale = deviations + 1e-4 * np.abs(means)
+    products = scale[:, :, None] * scale[:, None, :]
+    return bool(
+        np.all(np.abs(np.subtract(a.weights, b.weights)) <= _CLOSE)
+        and np.all(np.abs(means - m) <= _CLOSE * scale)
+        and np.all(np.abs(covariances - c) <= _CLOSE * products)
+    )
+
+
+def _moments(model: Model) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    means = np.reshape(model.means, (model.k, model.d))
+    return means, np.reshape(model.covariances, (model.k, model.d, model.d))
+
 
 class Checkpoint:
-    """A file that holds the state of one fit at a time."""
+    """A file that holds the state of one fit at a time.
+
+    Raises
+    ------
+    GmmError
+        If the file could not be written.
+    """
 
     def __init__(
         self, path: str | PathLike[str], options: FitOptions, *, extras: list[str]
     ) -> None:
         self._path = Path(path)
+        self._check_writable()
+        self._starts_from_column = options["init"] == "column"
+        self._start: Model | None = None
         start = options["start"]
         self._options: dict[str, Any] = {
             **options,
@@ -46,7 +100,16 @@ class Checkpoint:
         }
 
     def save(self, fit: Driven) -> None:
-        """Replace the file by the state of a fit: whoever reads it finds the old or the new one."""
+        """Replace the file by the state of a fit: whoever reads it finds the old or the new one.
+
+        Raises
+        ------
+        GmmError
+            If it cannot be written; it then holds what it held.
+        """
+        loop = fit.as_loop()
+        if self._start is None and self._starts_from_column:
+            self._start = loop.ask()  # the first save is at the start
         content = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -54,17 +117,57 @@ class Checkpoint:
             "survey": json.loads(fit.survey.state()),
             "n_passes": fit.n_passes or 0,
             "seconds": [row[-1] for row in fit.history()],
-            "loop": json.loads(fit.as_loop().state()),
+            "start": None if self._start is None else self._start.pack().hex(),
+            "loop": json.loads(loop.state()),
         }
-        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}.tmp")
+        try:
+            self._replace(_signed(json.dumps(content)))
+        except OSError as error:
+            raise GmmError(
+                f"the checkpoint {str(self._path)!r} could not be written after iteration "
+                f"{fit.iteration}: {_reason(error)}; it holds the state before, from which "
+                f"resume=True goes on once it can be written"
+            ) from error
+
+    def _replace(self, text: str) -> None:
+        target, temporary = self._target(), self._temporary()
         try:
             with temporary.open("w", encoding="utf-8") as file:
-                json.dump(content, file)
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(self._path)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _target(self) -> Path:
+        """Give the file itself, where the path is a link to it."""
+        return Path(os.path.realpath(self._path))
+
+    def _temporary(self) -> Path:
+        target = self._target()
+        return target.with_name(f"{target.name}.{os.getpid()}.tmp")
+
+    def _check_writable(self) -> None:
+        """Raise, before any row is read, why the file could not be written."""
+        try:
+            target = self._target()
+            if target.exists() and not target.is_file():
+                what = "a directory" if target.is_dir() else "no regular file"
+                raise GmmError(
+                    f"checkpoint must be the path of a file, but {str(self._path)!r} is {what}; "
+                    f"name a file, such as {str(self._path / 'fit.json')!r}"
+                )
+            temporary = self._temporary()
+            temporary.touch()
+            temporary.unlink()
+        except GmmError:
+            raise
+        except (OSError, ValueError) as error:
+            raise GmmError(
+                f"the checkpoint {str(self._path)!r} cannot be written: {_reason(error)}; give "
+                f"the path of a file in a directory that exists and can be written to"
+            ) from error
 
     def load(self, features: list[str] | None) -> Saved | None:
         """Read the file, if there is one.
@@ -80,17 +183,22 @@ class Checkpoint:
             If it is no checkpoint, or one of a fit with other features or options.
         """
         try:
-            content = json.loads(self._path.read_text(encoding="utf-8"))
+            text = self._path.read_text(encoding="utf-8")
+            content = json.loads(text)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unreadable(_reason(error)) from error
         except (ValueError, RecursionError) as error:
-            raise self._unreadable(f"it does not parse: {error}") from error
+            raise self._unreadable("it is cut short, or no JSON") from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise self._unreadable("it is something else")
         if content.get("version") != _VERSION:
             raise self._unreadable(
                 f"its version is {content.get('version')!r}, and this package reads {_VERSION}"
             )
+        if not _is_signed(text):
+            raise self._unreadable("it was changed after it was written")
         self._check_options(content.get("options"))
         saved = self._saved(content)
         if features is not None and saved.survey.features != features:
@@ -98,6 +206,7 @@ class Checkpoint:
                 f"the checkpoint {str(self._path)!r} is of a fit to the features "
                 f"{saved.survey.features}, but this one is to {features}; {self._remedy}"
             )
+        self._start = saved.start
         return saved
 
     @property
@@ -108,13 +217,12 @@ class Checkpoint:
         try:
             loop = Loop.from_state(json.dumps(content["loop"]))
             survey = Survey.from_state(json.dumps(content["survey"]))
+            start = content["start"] and Model.unpack(bytes.fromhex(content["start"]))
             seconds = [float(value) for value in content["seconds"]]
             n_passes = int(content["n_passes"])
         except (KeyError, TypeError, ValueError) as error:
-            raise self._unreadable(str(error)) from error
-        if len(seconds) != len(loop.history()):
-            raise self._unreadable("its seconds are not those of its iterations")
-        return Saved(loop, survey, n_passes, seconds)
+            raise self._unreadable("another version of this package wrote it") from error
+        return Saved(loop, survey, start, n_passes, seconds)
 
     def _check_options(self, saved: Any) -> None:
         if not isinstance(saved, dict):
@@ -138,12 +246,34 @@ def _described(name: str, value: Any) -> str:
     if name == "start":
         return "no model to start from" if value is None else "another model to start from"
     if name == "columns":
-        return f"the columns {value} beside the features"
+        return " and ".join(_OPTIONS[role] for role in value) or "no column beside the features"
     return f"{name}={value!r}"
+
+
+def _signed(text: str) -> str:
+    """Add the checksum of a JSON object to it."""
+    return f'{text[:-1]}{_CHECKSUM}"{_digest(text)}"}}'
+
+
+def _is_signed(text: str) -> bool:
+    """Tell whether a text is what `_signed` made."""
+    return text == _signed(text.rpartition(_CHECKSUM)[0] + "}")
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def checkpoint_path(value: object) -> str | PathLike[str] | None:
     """Check the file of an option that may be absent."""
-    if value is None or (isinstance(value, str | PathLike) and os.fspath(value)):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str | PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str) and path:
+            return path
     raise GmmError(f"checkpoint must be the path of a file; got {shown(value)}")

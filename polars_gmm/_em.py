@@ -94,7 +94,8 @@ class EM:
         Returns
         -------
         GaussianMixture
-            The same one until its statistics are told.
+            The same one until its statistics are told. A start whose own structure keeps
+            variances alone comes as "full" where `covariance_type` needs covariances.
 
         Examples
         --------
@@ -122,8 +123,15 @@ class EM:
         Raises
         ------
         GmmError
-            If they are not statistics of that model's components and features, of no rows, or
+            If they are not statistics of that model's components and features, were made under
+            another model, are of another number of rows than those told before, of no rows, or
             not finite; the loop is then where it was.
+
+        Notes
+        -----
+        The model need not be told with its statistics: under the right one their log-likelihood
+        is the expected log joint density plus their entropy (Neal & Hinton 1998). Models so near
+        that this holds to nine digits are not told apart.
 
         Examples
         --------

@@ -12,6 +12,7 @@ from polars_gmm._checks import shown
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._lib import Fitter
 from polars_gmm._plugin import importable
+from polars_gmm._progress import Phase
 from polars_gmm._stream import Source, Streamed
 
 if TYPE_CHECKING:
@@ -44,18 +45,28 @@ class Table:
     packed: pl.Expr
     extras: list[str]
 
-    def begin(self, options: FitOptions, *, engine: str, checkpoint: Checkpoint | None) -> Driven:
+    def begin(
+        self, options: FitOptions, *, engine: str, checkpoint: Checkpoint | None, phase: Phase
+    ) -> Driven:
         """Check the rows and find the start, or go on from a checkpoint."""
-        return self.begin_on(self.column(engine), options, checkpoint=checkpoint)
+        if engine != "streaming":
+            phase("reading the columns")
+        return self.begin_on(self.column(engine), options, checkpoint=checkpoint, phase=phase)
 
     def begin_on(
-        self, column: pl.Series | None, options: FitOptions, *, checkpoint: Checkpoint | None
+        self,
+        column: pl.Series | None,
+        options: FitOptions,
+        *,
+        checkpoint: Checkpoint | None,
+        phase: Phase,
     ) -> Driven:
         """Begin with the rows of `column`, or stream them where there is none."""
         features = self.features()
         saved = None if checkpoint is None else checkpoint.load(features)
         if column is None:
-            return Streamed(self.source(features), options, saved=saved)
+            return Streamed(self.source(features), options, saved=saved, phase=phase)
+        phase("start")
         return InMemory(column, self.extras, options, saved=saved)
 
     def column(self, engine: str) -> pl.Series | None:
@@ -130,6 +141,8 @@ class InMemory:
             return
         self._fitter = Fitter(column, kwargs, saved.loop, saved.seconds)
         saved.survey.check_same(self.survey)
+        if saved.start is not None:
+            saved.check_start(Fitter(column, kwargs).as_loop().ask())
 
     @property
     def survey(self) -> Survey:

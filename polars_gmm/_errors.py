@@ -19,6 +19,7 @@ __all__ = ["ConvergenceWarning", "FitInterrupted", "GmmError", "abbreviated", "f
 
 _PLUGIN_SENTENCE = re.compile(r"the plugin failed with message: (.*?)(?:\n\n|\Z)", re.DOTALL)
 _SHOWN = 6
+_LONG = 160
 
 
 class ConvergenceWarning(UserWarning):
@@ -64,9 +65,10 @@ class FitInterrupted(KeyboardInterrupt):
         if model is None:
             super().__init__("the fit was interrupted before a model was evaluated")
         else:
+            plural = "" if model.n_iter == 1 else "s"
             super().__init__(
                 f"interrupted from the keyboard; the model reached, k={model.k} after "
-                f"{model.n_iter} iterations, is the attribute .model of this exception"
+                f"{model.n_iter} iteration{plural}, is the attribute .model of this exception"
             )
 
     def __reduce__(self) -> tuple[type[FitInterrupted], tuple[GaussianMixture | None]]:
@@ -115,6 +117,37 @@ def frame_errors(schema: pl.Schema, exprs: Sequence[pl.Expr]) -> Generator[None,
         ) from error
 
 
+def not_read(error: BaseException, passes: int) -> GmmError | None:
+    """Give the error of a source that could not be read after so many complete passes.
+
+    None where the error says it itself: those of a first pass, and what is no failure of the
+    source.
+    """
+    panicked = isinstance(error, pl.exceptions.PanicException)
+    if not panicked and (passes == 0 or not isinstance(error, Exception)):
+        return None
+    if isinstance(error, MemoryError):
+        return None
+    reason = (
+        "Polars makes no sense of what it finds" if panicked else _shortened(_first_sentence(error))
+    )
+    if passes == 0:
+        return GmmError(
+            f"the source could not be read: {reason}; see whether its files are whole, with "
+            f"collect() on the lazy frame"
+        )
+    return GmmError(
+        f"the source could not be read again in pass {passes + 1}: {reason}; it may have changed "
+        f"since the first pass: give the same rows for the whole fit, or begin anew"
+    )
+
+
+def _shortened(sentence: str) -> str:
+    """Give the beginning of a sentence that may quote what a file holds."""
+    sentence = "".join(c if c.isprintable() and c != "\ufffd" else "?" for c in sentence)
+    return sentence if len(sentence) <= _LONG else f"{sentence[:_LONG]}..."
+
+
 def _missing(error: Exception, schema: pl.Schema, exprs: Sequence[pl.Expr]) -> str:
     roots = [name for expr in exprs for name in expr.meta.root_names()]
     missing = [name for name in dict.fromkeys(roots) if name not in schema]
@@ -124,5 +157,5 @@ def _missing(error: Exception, schema: pl.Schema, exprs: Sequence[pl.Expr]) -> s
     return f"{what}: name columns of this frame, whose numeric columns are {abbreviated(numeric)}"
 
 
-def _first_sentence(error: Exception) -> str:
+def _first_sentence(error: BaseException) -> str:
     return re.split(r"\.\s|\n", str(error), maxsplit=1)[0]

@@ -18,7 +18,7 @@ from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._history import history_frame
 from polars_gmm._lib import Model
 from polars_gmm._model import GaussianMixture, wrap
-from polars_gmm._progress import progress_bar
+from polars_gmm._progress import Phase, progress_bar, untold
 
 if TYPE_CHECKING:
     from polars_gmm._checkpoint import Checkpoint
@@ -175,7 +175,7 @@ OnIteration: TypeAlias = Callable[[FitReport], object]
 
 
 def drive(
-    begin: Callable[[], Driven],
+    begin: Callable[[Phase], Driven],
     *,
     options: FitOptions,
     progress: bool,
@@ -187,11 +187,11 @@ def drive(
     Parameters
     ----------
     begin
-        Checks the rows and finds the start; called once.
+        Checks the rows and finds the start; called once, with whom to tell how far that is.
     options
         Checked options.
     progress
-        Show a progress bar, or lines on stderr where tqdm is not installed.
+        Show phases and iterations: a progress bar, or lines on stderr where tqdm is not installed.
     on_iteration
         Called once after every iteration; returning False ends the fit with the model evaluated
         last.
@@ -214,15 +214,15 @@ def drive(
     floor = options["covariance_floor"]
     stopped = False
     try:
-        fit = begin()
-        if checkpoint is not None:
-            checkpoint.save(fit)
-        if progress or on_iteration is not None or checkpoint is not None:
-            with _progress(progress, options["max_iter"]) as show:
-                watchers = [watch for watch in (show, on_iteration) if watch is not None]
+        with _progress(progress, options["max_iter"]) as (phase, show):
+            fit = begin(phase)
+            if checkpoint is not None:
+                checkpoint.save(fit)
+            watchers = [watch for watch in (show, on_iteration) if watch is not None]
+            if watchers or checkpoint is not None:
                 stopped = _iterate(fit, watchers, options, checkpoint)
-        else:
-            fit.run(None)
+            else:
+                fit.run(None)
     except KeyboardInterrupt as interrupt:
         best = None if fit is None else _last_model(fit, floor, fit.n_passes)
         raise FitInterrupted(best) from interrupt
@@ -309,10 +309,15 @@ def _iterate(
         if fit.iteration > 0:
             report = _report(fit, model, course, max(seconds, _SHORTEST), options)
             answers = [watch(report) for watch in watchers]
-            if any(isinstance(answer, bool | np.bool_) and not answer for answer in answers):
+            if any(map(is_no, answers)):
                 return not done
         seconds = 0.0
     return False
+
+
+def is_no(answer: object) -> bool:
+    """Tell whether an answer is False, of Python or NumPy."""
+    return isinstance(answer, bool | np.bool_) and not answer
 
 
 def _report(
@@ -355,17 +360,24 @@ def _iterations_left(changes: Sequence[float], iteration: int, options: FitOptio
 
 
 @contextmanager
-def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None, None]:
+def _progress(
+    wanted: bool, max_iter: int
+) -> Generator[tuple[Phase, OnIteration | None], None, None]:
+    """Give whom to tell of phases, and of iterations."""
     if not wanted:
-        yield None
+        yield untold, None
         return
     bar = progress_bar(max_iter, desc="EM", unit="iteration")
     if bar is None:
-        yield _print_line
+        yield _print_phase, _print_line
         return
     with bar:
 
+        def begin(phase: str) -> None:
+            bar.set_description(f"EM, {phase}")
+
         def advance(report: FitReport) -> None:
+            bar.set_description("EM", refresh=False)
             bar.set_postfix(
                 log_likelihood=f"{report.log_likelihood:.8g}",
                 change=f"{report.change:.1e}",
@@ -374,7 +386,11 @@ def _progress(wanted: bool, max_iter: int) -> Generator[OnIteration | None, None
             )
             bar.update(report.iteration - bar.n)
 
-        yield advance
+        yield begin, advance
+
+
+def _print_phase(phase: str) -> None:
+    print(f"EM, {phase}", file=sys.stderr)
 
 
 def _print_line(report: FitReport) -> None:

@@ -119,7 +119,8 @@ class _FrameNamespace:
             belong to, null where that is unknown. Such rows keep their component, so components
             stay in this order; a row's label in `log_likelihood` counts as observed.
         progress
-            Show a progress bar, or a line per iteration on stderr where tqdm is not installed.
+            Show a progress bar, or a line per phase and iteration on stderr where tqdm is not
+            installed.
         on_iteration
             Called with a `FitReport` once after every iteration, but those whose accelerated step
             was refused; returning False ends the fit with the model evaluated last.
@@ -145,8 +146,9 @@ class _FrameNamespace:
         GmmError
             If an option is unknown or out of range, a column is missing or not numeric, there
             are fewer rows than k, a feature is null (see `nulls`), NaN or infinite, or a weight
-            is negative, NaN or null; if the rows change between passes; if `checkpoint` is of
-            other rows, features or options.
+            is negative, NaN or null; if the rows change between passes, or cannot be read again;
+            if `checkpoint` cannot be written, or is of other rows, labels, features or options,
+            or of another start.
         FitInterrupted
             On a KeyboardInterrupt, with the last model evaluated as ``.model``.
 
@@ -217,7 +219,7 @@ class _FrameNamespace:
             read = cache(lambda: table.column(read_by))
             return best_of(
                 lambda options, watch: drive(
-                    lambda: table.begin_on(read(), options, checkpoint=None),
+                    lambda phase: table.begin_on(read(), options, checkpoint=None, phase=phase),
                     options=options,
                     progress=shows_progress,
                     on_iteration=watch,
@@ -229,7 +231,9 @@ class _FrameNamespace:
             )
         kept = None if path is None else Checkpoint(path, options, extras=table.extras)
         return drive(
-            lambda: table.begin(options, engine=read_by, checkpoint=kept if resumes else None),
+            lambda phase: table.begin(
+                options, engine=read_by, checkpoint=kept if resumes else None, phase=phase
+            ),
             options=options,
             progress=shows_progress,
             on_iteration=on_iteration,
@@ -296,8 +300,8 @@ class _FrameNamespace:
             As in ``fit``, 0 to the largest k less 1. A candidate of too few components for them
             cannot be fitted.
         progress
-            Show a bar over the candidates, or a line for each on stderr where tqdm is not
-            installed.
+            Show phases and a bar over the candidates, or a line for each on stderr where tqdm is
+            not installed.
         engine
             "in-memory", "streaming" or "auto", as in ``fit``.
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
+
+# Is told what is done while there is no iteration to report.
+Phase: TypeAlias = Callable[[str], None]
+
+
+def untold(text: str) -> None:
+    """Tell nobody."""
 
 
 def progress_bar(total: int, *, desc: str, unit: str) -> Any:

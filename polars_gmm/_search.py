@@ -189,3 +189,11 @@ def show(bar: Any, candidate: Candidate, criterion: str) -> None:
         return
     bar.set_postfix_str(f"{candidate}: {figure}")
     bar.update()
+
+
+def tell(bar: Any, phase: str) -> None:
+    """Say what is done while no candidate ends."""
+    if bar is None:
+        print(f"search, {phase}", file=sys.stderr)
+    else:
+        bar.set_description(f"search, {phase}")

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from polars_gmm._errors import GmmError, frame_errors
+from polars_gmm._errors import GmmError, frame_errors, not_read
 from polars_gmm._interrupt import on_interrupt
 from polars_gmm._lib import Loop, Scan
 from polars_gmm._plugin import call
+from polars_gmm._progress import Phase, untold
 
 if TYPE_CHECKING:
     from polars_gmm._checkpoint import Saved
@@ -32,6 +33,8 @@ class Source:
         Roles of the packed column's fields after the rows.
     features
         Names of the features, where the schema does not tell them.
+    passes
+        Times all rows were read.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Source:
     ) -> None:
         self.extras = extras
         self.features = features
+        self.passes = 0
         self._schema = frame.collect_schema()
         self._packed = packed
         self._rows = frame.select(packed)
@@ -50,21 +54,25 @@ class Source:
         Raises
         ------
         GmmError
-            If the rows are not fit for it.
+            If the rows are not fit for it, or cannot be read once more.
         """
         try:
             with on_interrupt(scan.cancel), frame_errors(self._schema, [self._packed]):
                 rows = self._read(scan)
-        except BaseException:
+        except BaseException as error:
             scan.cancel()
             scan.check()  # says it better than the query
-            raise
+            said = not_read(error, self.passes)
+            if said is None:
+                raise
+            raise said from error
         scan.check()
         if rows != scan.n_rows:
             raise GmmError(
                 f"a pass counted {rows} rows and got {scan.n_rows}: the engine of polars "
                 f"{pl.__version__} lost or repeated some; use engine='in-memory'"
             )
+        self.passes += 1
 
     def _read(self, scan: Scan) -> int:
         query = self._query(scan)
@@ -106,37 +114,52 @@ def _collecting(query: pl.LazyFrame) -> int:
 class Streamed:
     """The EM loop over a source: a pass for each model it asks for."""
 
-    def __init__(self, source: Source, options: FitOptions, *, saved: Saved | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: FitOptions,
+        *,
+        saved: Saved | None = None,
+        phase: Phase = untold,
+    ) -> None:
         self._source = source
         self._seconds: list[float] = []
         self._pending = 0.0
-        self.n_passes = 0
+        self._phase = phase
         if saved is None:
             self.survey = self._surveyed(options)
             self._loop = self._begun(options)
         else:
             self._loop, self.survey = saved.loop, saved.survey
-            self.n_passes = saved.n_passes
             self._seconds = saved.seconds
-            if self._loop.done:  # no pass follows that would know other rows
+            source.passes = saved.n_passes
+            # No pass follows that would know other rows, labels, or another start.
+            if self._loop.done or {"label", "start"} & set(source.extras):
                 self.survey.check_same(self._surveyed(options))
+            if saved.start is not None:
+                saved.check_start(self._begun(options).ask())
+            source.passes = saved.n_passes
+
+    @property
+    def n_passes(self) -> int:
+        """Passes of the fit; those that know the rows of a checkpoint again do not count."""
+        return self._source.passes
 
     def _surveyed(self, options: FitOptions) -> Survey:
+        self._phase("first pass")
         scan = Scan.survey(self._source.extras, [pickle.dumps(options)], self._source.features)
-        self._read(scan)
+        self._source.read(scan)
         return scan.overview(options["k"], options["nulls"] == "raise")
 
     def _begun(self, options: FitOptions) -> Loop:
         packed = pickle.dumps(options)
         if options["init"] != "column":
+            self._phase("start")
             return Loop.begin(self.survey, packed)
+        self._phase("pass over the column of init")
         scan = Scan.assigned(self._source.extras, self.survey, packed)
-        self._read(scan)
-        return Loop.begin(self.survey, packed, scan.sums(0, self.survey))
-
-    def _read(self, scan: Scan) -> None:
         self._source.read(scan)
-        self.n_passes += 1
+        return Loop.begin(self.survey, packed, scan.sums(0, self.survey))
 
     def run(self, iterations: int | None = None) -> bool:
         """Make up to that many passes, all that are left without a number; tell whether it is done.
@@ -147,7 +170,7 @@ class Streamed:
         while not self._loop.done and (left is None or left > 0):
             began = perf_counter()
             scan = Scan.expected(self._source.extras, self.survey, [self._loop])
-            self._read(scan)
+            self._source.read(scan)
             self._loop.tell_sums(scan.sums(0, self.survey))
             self._pending += perf_counter() - began
             if len(self._loop.history()) > len(self._seconds):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from polars_gmm._errors import ConvergenceWarning, FitInterrupted, GmmError
 from polars_gmm._lib import Loop, Scan
 from polars_gmm._model import wrap
-from polars_gmm._progress import progress_bar
-from polars_gmm._search import Candidate, best, complaint, show, table
+from polars_gmm._progress import Phase, progress_bar, untold
+from polars_gmm._search import Candidate, best, complaint, show, table, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,12 +55,13 @@ def search_streaming(
     running = SideBySide(source, candidates)
     bar = progress_bar(len(candidates), desc="search", unit="candidate") if progress else None
     try:
-        running.begin()
+        phase = partial(tell, bar) if progress else untold
+        running.begin(phase)
         for candidate in running.ended():
             if progress:
                 show(bar, candidate, criterion)
         while running.loops:
-            running.step()
+            running.step(phase)
             for candidate in running.ended():
                 if progress:
                     show(bar, candidate, criterion)
@@ -93,23 +94,26 @@ class SideBySide:
         self._done: dict[int, Candidate] = {}
         self._news: list[Candidate] = []
 
-    def begin(self) -> None:
+    def begin(self, phase: Phase) -> None:
         """Make the first pass, and draw every start on its sample."""
+        phase("first pass")
         packed = [pickle.dumps(options) for options in self._options]
         scan = Scan.survey(self._source.extras, packed, self._source.features)
         self._source.read(scan)
         most = max(self._options, key=lambda options: options["k"])
         self._survey = scan.overview(most["k"], most["nulls"] == "raise")
         for place, options in enumerate(packed):
+            phase(f"start {place + 1} of {len(packed)}")
             self._attempt(place, partial(self._begin, place, self._survey, options))
 
-    def step(self) -> None:
+    def step(self, phase: Phase) -> None:
         """Make a pass for all models that are asked for."""
         for place in list(self.loops):
             self._attempt(place, self.loops[place].check)
         places = list(self.loops)
         if self._survey is None or not places:
             return
+        phase(f"pass {self._source.passes + 1}, candidates left: {len(places)}")
         scan = Scan.expected(self._source.extras, self._survey, [self.loops[p] for p in places])
         self._source.read(scan)
         for index, place in enumerate(places):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -74,8 +76,69 @@ def test_without_a_file_a_fit_begins(tmp_path: Path) -> None:
         frame().gmm.fit(**K3, resume=True)
     with says(pg.GmmError, "checkpoint must be the path of a file; got 3"):
         frame().gmm.fit(**K3, checkpoint=3)  # type: ignore[arg-type]
-    with pytest.raises(OSError, match="nowhere"):
-        frame().gmm.fit(**K3, checkpoint=tmp_path / "nowhere" / "fit.json")
+
+
+UNREAD = "no row is read before the path is checked"
+
+
+def unreadable() -> pl.LazyFrame:
+    def read(df: pl.DataFrame) -> pl.DataFrame:
+        raise AssertionError(UNREAD)
+
+    return frame().map_batches(read, schema=frame().collect_schema())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nowhere/fit.json", "cannot be written: No such file or directory"),
+        (".", "is a directory; name a file, such as"),
+        ("file/fit.json", "cannot be written: Not a directory"),
+        ("a\0b", "cannot be written: .*null"),
+        ("x" * 300, "cannot be written: File name too long"),
+        ("pipe", "is no regular file"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_refused_at_once(
+    tmp_path: Path, name: str, words: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Exception, match=UNREAD):
+        unreadable().gmm.fit(**K3, checkpoint=tmp_path / "fine.json", engine="streaming")
+    with says(pg.GmmError, words):
+        unreadable().gmm.fit(**K3, checkpoint=f"{tmp_path}/{name}", engine="streaming")
+    for empty in ("", b"fit.json"):
+        with says(pg.GmmError, "checkpoint must be the path of a file"):
+            frame().gmm.fit(**K3, checkpoint=empty)  # type: ignore[arg-type]
+
+
+def test_a_disk_that_fills_up_leaves_the_state_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "fit.json", 0
+    sync = os.fsync
+
+    def fsync(file: int) -> None:
+        nonlocal synced
+        synced += 1
+        if synced == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with says(pg.GmmError, "could not be written after iteration 2: No space left"):
+        frame().gmm.fit(**K3, checkpoint=path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert frame().gmm.fit(**K3, checkpoint=path, resume=True) == frame().gmm.fit(**K3)
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    path, link = tmp_path / "fit.json", tmp_path / "link.json"
+    link.symlink_to(path)
+    model = frame().gmm.fit(**K3, checkpoint=link)
+    assert link.is_symlink()
+    assert frame().gmm.fit(**K3, checkpoint=path, resume=True) == model
 
 
 def stopped(path: Path, **options: Any) -> None:
@@ -91,6 +154,7 @@ OTHER_ROWS = {
     "another row": frame().with_columns(
         eruptions=pl.when(pl.int_range(pl.len()) == 9).then(1.0).otherwise("eruptions")
     ),
+    "other pairs": frame().with_columns(pl.col("waiting").reverse()),
 }
 
 
@@ -107,6 +171,68 @@ def test_other_rows_are_refused(tmp_path: Path, other: str, ended: bool, engine:
         OTHER_ROWS[other].gmm.fit(**K3, checkpoint=path, resume=True, engine=engine)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("structure", ["full", "diag"])
+def test_other_rows_are_refused_after_a_start_that_was_drawn(
+    tmp_path: Path, structure: Any, engine: Any
+) -> None:
+    path = tmp_path / "fit.json"
+    options: dict[str, Any] = {"k": 3, "covariance_type": structure, "checkpoint": path}
+    rows = frame().select("eruptions", "waiting")
+    rows.gmm.fit(**options, init="random", on_iteration=lambda report: report.iteration < 4)
+    for other, frames in OTHER_ROWS.items():
+        with says(pg.GmmError, "rows are not those this fit began with"):
+            frames.select("eruptions", "waiting").gmm.fit(
+                **options, init="random", resume=True, engine=engine
+            )
+        assert other
+
+
+def known(shift: int = 0, every: int = 4) -> pl.Expr:
+    """The component of some rows."""
+    known = (pl.col("eruptions").rank("ordinal") + shift) % every == 0
+    return pl.when(known).then((pl.col("waiting") > 67).cast(pl.UInt32)).alias("known")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ended", [False, True])
+def test_other_labels_are_refused(tmp_path: Path, ended: bool, engine: Any) -> None:
+    path = tmp_path / "fit.json"
+    rows, names = frame(), ("eruptions", "waiting")
+    options: dict[str, Any] = {"k": 3, "init": "random", "checkpoint": path}
+
+    def enough(report: pg.FitReport) -> bool:
+        return ended or report.iteration < 4
+
+    model = rows.gmm.fit(*names, **options, labels=known(), on_iteration=enough)
+    assert model.converged == ended
+    for other in (known(1), known(0, 5), pl.lit(None, pl.UInt32).repeat_by(272).explode()):
+        with says(pg.GmmError, "the rows labelled . was .* and is"):
+            rows.gmm.fit(*names, **options, labels=other, resume=True, engine=engine)
+    with says(pg.GmmError, "with labels, but this one has no column beside the features"):
+        rows.gmm.fit(*names, **options, resume=True, engine=engine)
+    same = rows.with_columns(known().alias("l")).gmm.fit(
+        *names, **options, labels="l", resume=True, engine=engine
+    )
+    assert same_course(same, rows.gmm.fit(*names, k=3, init="random", labels=known()))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ended", [False, True])
+def test_another_column_of_the_start_is_refused(tmp_path: Path, ended: bool, engine: Any) -> None:
+    path = tmp_path / "fit.json"
+    if ended:
+        frame().gmm.fit(**K3, checkpoint=path)
+    else:
+        stopped(path)
+    options: dict[str, Any] = {"k": 3, "checkpoint": path, "resume": True, "engine": engine}
+    for other in (pl.col("start").reverse(), 2 - pl.col("start").cast(pl.Int8)):
+        with says(pg.GmmError, "the start is not the one this fit began with"):
+            frame().gmm.fit("eruptions", "waiting", **options, init=other)
+    same = frame().gmm.fit("eruptions", "waiting", **options, init=pl.col("start") * 1.0)
+    assert same_course(same, frame().gmm.fit(**K3))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -116,7 +242,7 @@ def test_other_rows_are_refused(tmp_path: Path, other: str, ended: bool, engine:
         ({"seed": 1}, "seed=0, but this one has seed=1"),
         ({"init": "k-means++"}, "init='column', but this one has init='k-means"),
         ({"k": 2}, "k=3, but this one has k=2"),
-        ({"weights": "waiting"}, r"the columns \['start'\] beside"),
+        ({"weights": "waiting"}, "with init, but this one has weights and init"),
         ({"prior": pg.NormalInverseWishart()}, "prior=None, but this one has prior="),
         ({"acceleration": None}, "acceleration='quasi-newton', but this one has .*None"),
     ],
@@ -150,21 +276,61 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     content = json.loads(text)
     content["loop"]["em"]["iteration"] += 1
     later = {**json.loads(text), "version": 2}
+    changed = [
+        json.dumps(content),
+        json.dumps({**json.loads(text), "survey": {}}),
+        json.dumps({**json.loads(text), "seconds": []}),
+        text.replace('"minima": [', '"minima": [0.5, '),
+        text.replace('"seed": 0', '"seed": 1'),
+    ]
     damaged = {
-        "does not parse": text[: len(text) // 2],
+        "it is cut short": text[: len(text) // 2],
         "something else": "{}",
-        "was changed after it was written": json.dumps(content),
         "its version is 2": json.dumps(later),
-        "missing field": json.dumps({**json.loads(text), "survey": {}}),
-        "seconds": json.dumps({**json.loads(text), "seconds": []}),
-        "not those of its features": text.replace('"minima": [', '"minima": [0.5, '),
     }
-    for words, written in damaged.items():
+    for words, written in [
+        *damaged.items(),
+        *(("was changed after it was written", it) for it in changed),
+    ]:
+        assert written != text
         path.write_text(written)
         with says(pg.GmmError, "not a checkpoint that can be gone on from", words):
             frame().gmm.fit(**K3, checkpoint=path, resume=True)
         path.write_text(text)
     assert frame().gmm.fit(**K3, checkpoint=path, resume=True) == frame().gmm.fit(**K3)
+
+
+@pytest.mark.parametrize("structure", ["full", "diag"])
+@pytest.mark.parametrize(
+    "given", [{"init": pl.col("key") % 3}, {"labels": "some"}], ids=["init", "labels"]
+)
+def test_sums_that_differ_by_rounding_are_the_same_rows(
+    tmp_path: Path, given: dict[str, Any], structure: Any
+) -> None:
+    """Groups come in any order, and what is summed up over them in any order of their rows."""
+    path = tmp_path / "fit.json"
+    df = pg.make_blobs(60_000, centers=3, std=2.0, seed=2).drop("label")
+    signs = pl.when(pl.int_range(pl.len()) % 2 == 0).then(1e5).otherwise(-1e5)
+    df = df.with_columns(pl.col("x0") + signs, key=pl.int_range(pl.len()) // 2 % 3000)
+
+    def summed(order: int) -> pl.LazyFrame:
+        some = pl.when(pl.col("key") % 7 == 0).then(pl.col("x1") > 0).cast(pl.UInt8)
+        rows = df.sample(fraction=1, shuffle=True, seed=order).lazy()
+        sums = rows.group_by("key", maintain_order=order == 1).agg(pl.col("x0", "x1").sum())
+        return sums.with_columns(some.alias("some"))
+
+    options: dict[str, Any] = {"k": 3, "covariance_type": structure, "checkpoint": path, **given}
+    first, second = (summed(order).collect().sort("key") for order in (1, 2))
+    assert not first["x0"].equals(second["x0"])
+    for ended in (False, True):
+        summed(1).gmm.fit(
+            "x0", "x1", **options, on_iteration=lambda _, ended=ended: ended, engine="streaming"
+        )
+        for engine in ENGINES:
+            model = summed(2).gmm.fit(
+                "x0", "x1", **options, resume=True, engine=engine, max_iter=1000
+            )
+            assert model.converged
 
 
 KILLED = """

@@ -7,6 +7,7 @@ import json
 import pickle
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -113,7 +114,13 @@ def test_bad_statistics_leave_the_loop_where_it_was() -> None:
         (DF.select(XY.gmm.statistics(start(covariance_type="diag"))), "diagonal scatter"),
         (pl.concat([good, good]), "the series has 2 rows; merge them"),
         (good.head(0), "0 rows"),
-        (pl.select(pl.lit(None, dtype=good.dtypes[0])), "not null"),
+        (pl.select(pl.lit(None, dtype=good.dtypes[0])), "must not be null"),
+        (pl.Series([None]), "must not be null"),
+        (
+            pl.concat([merged(em.ask())] * 2).select(pl.col("s").gmm.merge()),
+            "of 272 rows, and .* 544",
+        ),
+        (DF.head(100).select(XY.gmm.statistics(em.ask())), "all rows each time"),
         (DF.select("waiting"), "struct"),
         (DF, "statistics must be one struct"),
         (3, "statistics must be one struct"),
@@ -125,6 +132,68 @@ def test_bad_statistics_leave_the_loop_where_it_was() -> None:
             em.tell(statistics)
         assert em.to_json() == before
     assert not em.tell(good)
+
+
+@pytest.mark.parametrize("structure", ["full", "tied", "diag", "spherical"])
+def test_statistics_are_told_once_and_under_the_model_asked_for(structure: Any) -> None:
+    em = pg.EM(start(covariance_type=structure), acceleration=None, tol=1e-4)
+    told: list[pl.DataFrame] = []
+    while not em.done:
+        now = merged(em.ask())
+        state = em.to_json()
+        for before in told:
+            with says(pg.GmmError, "not made under the model asked for", "tell each .* once"):
+                em.tell(before)
+        assert em.to_json() == state
+        em.tell(now)
+        told.append(now)
+    assert len(told) > 3
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("full", "diag"), ("tied", "spherical"), ("diag", "full")]
+)
+def test_the_start_may_have_another_structure(before: Any, after: Any) -> None:
+    begun = start(covariance_type=before)
+    em = pg.EM(begun, covariance_type=after)
+    while not em.done:
+        em.tell(merged(em.ask()))
+    expected = DF.gmm.fit("eruptions", "waiting", k=3, init=begun, covariance_type=after)
+    assert em.model is not None
+    assert em.model.covariance_type == after
+    assert em.model.n_iter == expected.n_iter
+    assert em.model.covariances == pytest.approx(expected.covariances, rel=1e-9)
+
+
+def test_statistics_added_up_elsewhere_are_taken() -> None:
+    """The loop knows them by what they are, whoever added them up, and however they came."""
+    em, expected = pg.EM(start(), tol=0, max_iter=40), pg.EM(start(), tol=0, max_iter=40)
+    while not em.done:
+        one, *others = [part.select(s=XY.gmm.statistics(em.ask()))["s"][0] for part in PARTS]
+        for other in others:
+            one = added(one, other)
+        em.tell(json.loads(json.dumps(one)))
+        expected.tell(merged(expected.ask()))
+    assert em.model is not None
+    assert expected.model is not None
+    assert em.model.means == pytest.approx(expected.model.means, rel=1e-9)
+
+
+def added(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """Two statistics as one, by the textbook."""
+    (wa, ma, sa), (wb, mb, sb) = (
+        (np.array(s["weight"]), np.array(s["mean"]), np.array(s["scatter"])) for s in (a, b)
+    )
+    w = wa + wb
+    delta = mb - ma
+    between = delta[:, :, None] * delta[:, None, :] * (wa * wb / w)[:, None, None]
+    return {
+        **a,
+        "weight": w.tolist(),
+        "mean": (ma + delta * (wb / w)[:, None]).tolist(),
+        "scatter": (sa + sb + between).tolist(),
+        **{f: a[f] + b[f] for f in ("log_likelihood", "entropy", "n_rows", "total_weight")},
+    }
 
 
 def test_what_is_no_start_or_state_is_refused() -> None:

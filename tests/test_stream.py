@@ -15,7 +15,7 @@ from polars.io.plugins import register_io_source
 
 import polars_gmm as pg
 from datasets import array_column
-from polars_gmm import _engine, _fit, _stream
+from polars_gmm import _engine, _fit, _stream, _stream_search
 from polars_gmm._lib import Scan
 from polars_gmm._options import fit_options
 from polars_gmm._plugin import call
@@ -176,25 +176,46 @@ CUT = """
 import sys
 import polars as pl, polars_gmm as pg
 lf = pl.scan_parquet(sys.argv[1])
-model = lf.gmm.fit("a", "b", "c", k=3, max_iter=4, tol=0, n_init=1, engine="streaming")
-print(model.pack().hex())
+options = {"tol": 0, "n_init": 1, "engine": "streaming"}
+for model in (
+    lf.gmm.fit("a", "b", "c", k=3, max_iter=4, **options),
+    lf.gmm.fit("a", "b", "c", k=50, max_iter=2, init="random", **options),
+    lf.gmm.fit("a", "b", "c", k=3, covariance_type="diag", labels="some", max_iter=2, **options),
+):
+    print(model.pack().hex())
 """
+# From 48 components on, rows are put in order within larger leaves.
+K50: dict[str, Any] = {"k": 50, "max_iter": 2, "tol": 0, "init": "random", "n_init": 1}
+LABELLED: dict[str, Any] = {**K3, "covariance_type": "diag", "labels": "some", "max_iter": 2}
 
 
-@pytest.mark.parametrize(("morsel", "threads"), [("1000", "3"), ("1000000", "1"), ("7777", "2")])
+@pytest.fixture(scope="module")
+def models_in_memory(in_memory: pg.GaussianMixture) -> list[pg.GaussianMixture]:
+    return [in_memory, *(DF.gmm.fit(*NAMES, **options) for options in (K50, LABELLED))]
+
+
+@pytest.mark.parametrize(
+    ("morsel", "threads"),
+    [("1000", "3"), ("1000000", "1"), ("7777", "2"), ("65536", "4"), ("250000", "2")],
+)
 def test_morsels_and_threads_change_no_bit(
-    parquet: Path, in_memory: pg.GaussianMixture, morsel: str, threads: str
+    parquet: Path, models_in_memory: list[pg.GaussianMixture], morsel: str, threads: str
 ) -> None:
     printed = run_python(
         CUT, str(parquet), POLARS_IDEAL_MORSEL_SIZE=morsel, POLARS_MAX_THREADS=threads
     )
-    assert printed.strip() == in_memory.pack().hex()
+    assert printed.split() == [model.pack().hex() for model in models_in_memory]
 
 
-def test_row_groups_change_no_bit(tmp_path: Path, in_memory: pg.GaussianMixture) -> None:
-    for size in (77, 262_144):
-        DF.write_parquet(tmp_path / "rows.parquet", row_group_size=size)
-        assert streamed(pl.scan_parquet(tmp_path / "rows.parquet"), *NAMES) == in_memory
+def test_row_groups_change_no_bit(
+    tmp_path: Path, models_in_memory: list[pg.GaussianMixture]
+) -> None:
+    path = tmp_path / "rows.parquet"
+    for size in (77, 4096, 10_001, 262_144):
+        DF.write_parquet(path, row_group_size=size)
+        for options, expected in zip((K3, K50, LABELLED), models_in_memory, strict=True):
+            model = pl.scan_parquet(path).gmm.fit(*NAMES, **options, engine="streaming")
+            assert model == expected, (size, options)
 
 
 # What goes wrong
@@ -241,11 +262,14 @@ def test_errors_are_those_of_memory(case: int, tmp_path: Path) -> None:
         (lambda df: df.with_columns(pl.col("b") + 0.001), 'mean of "b"'),
         (lambda df: df.with_columns(pl.col("c") * 1.001), 'of "c"'),
         (lambda df: df.with_columns(a=pl.when(AT == 7).then(None).otherwise("a")), "that count"),
+        (lambda df: df.with_columns(pl.col("b").reverse()), 'covariance of "a" and "b"'),
+        (lambda df: df.with_columns(pl.col("c").shift(1).fill_null(df["c"][-1])), 'and "c"'),
     ],
-    ids=["fewer", "shifted", "scaled", "nulls"],
+    ids=["fewer", "shifted", "scaled", "nulls", "reversed", "rolled"],
 )
+@pytest.mark.parametrize("structure", ["full", "diag"])
 def test_a_source_that_changes_is_an_error(
-    change: Callable[[pl.DataFrame], pl.DataFrame], what: str
+    change: Callable[[pl.DataFrame], pl.DataFrame], what: str, structure: Any
 ) -> None:
     df, reads = DF.select(NAMES), 0
 
@@ -255,7 +279,73 @@ def test_a_source_that_changes_is_an_error(
         yield df if reads < 3 else change(df)
 
     with says(pg.GmmError, "rows are not those this fit began with", what):
+        streamed(io_source(read), *NAMES, covariance_type=structure)
+
+
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
+    "parquet": pl.DataFrame.write_parquet,
+    "ipc": pl.DataFrame.write_ipc,
+    "csv": pl.DataFrame.write_csv,
+    "ndjson": pl.DataFrame.write_ndjson,
+}
+SCANS: dict[str, Callable[[Path], pl.LazyFrame]] = {
+    "parquet": pl.scan_parquet,
+    "ipc": pl.scan_ipc,
+    "csv": pl.scan_csv,
+    "ndjson": pl.scan_ndjson,
+}
+CHANGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "deleted": lambda _: None,
+    "emptied": lambda _: b"",
+    "truncated": lambda content: content[: len(content) // 2],
+    "overwritten": lambda content: bytes(byte ^ 0x5A for byte in content),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_is_an_error_of_this_package(
+    tmp_path: Path, kind: str, change: str
+) -> None:
+    path = tmp_path / "rows"
+    WRITERS[kind](DF.select(NAMES), path)
+    content = CHANGES[change](path.read_bytes())
+
+    def spoil(report: pg.FitReport) -> None:
+        if report.iteration == 2:
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+
+    fit = SCANS[kind](path).gmm.fit
+    words = "could not be read again in pass 5: .*; it may have changed|the number of rows was"
+    with says(pg.GmmError, words):
+        fit(*NAMES, **K3, engine="streaming", on_iteration=spoil)
+
+
+def test_the_original_error_is_the_cause(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    DF.write_parquet(path)
+    with pytest.raises(pg.GmmError) as caught:
+        streamed(pl.scan_parquet(path), *NAMES, on_iteration=lambda _: path.unlink(missing_ok=True))
+    assert isinstance(caught.value.__cause__, FileNotFoundError)
+    with pytest.raises(FileNotFoundError):  # a first pass says it as Polars does
+        streamed(pl.scan_csv(path, schema=DF.select(NAMES).schema), *NAMES)
+
+
+def test_an_interruption_of_a_later_pass_is_no_failure_of_the_source() -> None:
+    reads = 0
+
+    def read() -> Iterator[pl.DataFrame]:
+        nonlocal reads
+        reads += 1
+        yield DF.select(NAMES)
+        if reads == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(pg.FitInterrupted) as caught:
         streamed(io_source(read), *NAMES)
+    assert caught.value.model is not None
 
 
 def test_an_error_of_the_source_is_its_own() -> None:
@@ -405,6 +495,8 @@ def test_progress_shows_speed_and_what_is_left(
     monkeypatch.setattr(_fit, "progress_bar", lambda *_, **__: None)
     streamed(pl.scan_parquet(parquet), *NAMES, progress=True)
     lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["EM, first pass", "EM, start"]
+    lines = lines[2:]
     assert len(lines) == 4
     assert all("log-likelihood" in line and "rows/s, about" in line for line in lines)
 
@@ -508,6 +600,34 @@ def test_candidates_share_the_passes(parquet: Path) -> None:
         *NAMES, weights="w", seed=1, **options, engine="streaming"
     )
     assert bits(weighted) == bits(DF.gmm.search(*NAMES, weights="w", seed=1, **options))
+
+
+def test_labels_are_those_of_a_search_in_memory(parquet: Path) -> None:
+    options: dict[str, Any] = {
+        "k": [3, 4],
+        "covariance_type": ["full", "spherical"],
+        "labels": "some",
+        "tol": 1e-4,
+    }
+    table = pl.scan_parquet(parquet).gmm.search(*NAMES, **options, engine="streaming")
+    assert bits(table) == bits(DF.gmm.search(*NAMES, **options))
+    with pytest.warns(pg.ConvergenceWarning, match="labels .*raise k"):
+        few = pl.scan_parquet(parquet).gmm.search(
+            *NAMES, **{**options, "k": [2, 3]}, engine="streaming"
+        )
+    assert few["model"].null_count() == 2
+
+
+def test_a_search_says_what_it_does(
+    parquet: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_stream_search, "progress_bar", lambda *_, **__: None)
+    pl.scan_parquet(parquet).gmm.search(
+        *NAMES, k=[1, 2], tol=1e-3, progress=True, engine="streaming"
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == ["search, first pass", "search, start 1 of 2", "search, start 2 of 2"]
+    assert "search, pass 2, candidates left: 2" in lines
 
 
 def test_a_candidate_that_cannot_be_fitted_leaves_the_others(parquet: Path) -> None:

@@ -60,6 +60,16 @@ impl Assembly {
         Self { k, d, form, leaf: leaf_rows(d, k), state: Mutex::default() }
     }
 
+    /// Number of components.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// How much of the scatter is kept.
+    pub fn form(&self) -> Scatter {
+        self.form
+    }
+
     /// Adds rows, of which the first has the number `first`; from any thread.
     ///
     /// # Errors

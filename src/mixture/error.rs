@@ -107,7 +107,7 @@ pub enum Error {
     },
 
     /// No row to estimate from.
-    #[error("a mixture of k={k} components needs at least as many rows of positive weight, got {n_rows}; lower k or add rows")]
+    #[error("a mixture of k={k} component{} needs at least as many rows of positive weight, got {n_rows}; lower k or add rows", if *.k == 1 { "" } else { "s" })]
     TooFewRows {
         /// Components asked for.
         k: usize,
@@ -192,6 +192,15 @@ pub enum Error {
     Torn {
         /// Rows that came.
         rows: u64,
+    },
+
+    /// Statistics of another model than the one asked for.
+    #[error("these statistics were not made under the model asked for: under that model they would have a log-likelihood of {expected}, but they have {told}; tell each statistics once, those that statistics(em.ask()) makes now")]
+    OtherModel {
+        /// Their log-likelihood.
+        told: f64,
+        /// What it would be.
+        expected: f64,
     },
 
     /// Rows that are not those of the first pass.

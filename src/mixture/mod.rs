@@ -25,6 +25,7 @@
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`team`] | the caller's thread and others at one list of tasks |
 //! | [`assembly`] | the same over rows that come in pieces, in any order |
+//! | [`ranges`], [`pairs`] | smallest and largest values, and covariances of neighbouring features |
 //! | [`survey`] | what the first pass over a stream takes: counts, moments, ranges, the start sample |
 //! | [`covariance`] | the covariance structures, the only match on their kind |
 //! | [`model`] | a validated mixture, and the M-step that makes one |
@@ -36,6 +37,7 @@
 //! | [`acceleration`] | quasi-Newton steps, and the estimated limit |
 //! | [`linalg`] | Cholesky factors and eigenvalues |
 //! | [`start`] | where EM begins |
+//! | [`expectation`] | whether statistics were made under a model |
 //! | [`fit`] | the EM loop: ask for a model to evaluate, tell it the statistics |
 //! | [`roofline`] | the rate of multiply-adds that bounds the kernels |
 //! | [`error`] | every failure, as a sentence |
@@ -48,11 +50,14 @@ pub mod covariance;
 pub mod criterion;
 pub mod density;
 pub mod error;
+pub mod expectation;
 pub mod fit;
 pub mod linalg;
 pub mod model;
+pub mod pairs;
 pub mod pass;
 pub mod prior;
+pub mod ranges;
 pub mod regularisation;
 pub mod roofline;
 pub mod rows;

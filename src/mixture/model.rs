@@ -187,6 +187,17 @@ impl Model {
         &self.covariances
     }
 
+    /// The same model of type full.
+    ///
+    /// # Errors
+    /// As [`Model::new`].
+    pub fn to_full(&self) -> Result<Self> {
+        let (weights, means) = (self.weights.clone(), self.means.clone());
+        let model =
+            Self::new(self.features.to_vec(), CovarianceType::Full, weights, means, self.full_covariances())?;
+        Ok(Self { training: self.training, ..model })
+    }
+
     /// Covariances written out, `k × d × d`.
     pub fn full_covariances(&self) -> Array3<f64> {
         let (k, d) = (self.k(), self.d());

@@ -283,7 +283,8 @@ impl Block {
         self.log_density = probe;
     }
 
-    fn take_out(&mut self) {
+    /// Leaves zeros, that weigh nothing, where rows cannot count.
+    pub(super) fn take_out(&mut self) {
         self.weight[self.len..].fill(0.0);
         for i in 0..self.len {
             if self.state[i] != RowState::Valid {

@@ -1,5 +1,6 @@
 //! The EM loop, for Python: ask it for the model to evaluate, tell it the statistics.
 
+use polars::prelude::DataType;
 use pyo3::prelude::*;
 use pyo3_polars::PySeries;
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use super::python::{gmm_error, interruptible, Model};
 use super::scan::{checked, Sums, Survey};
 use super::train::{given_start, starting};
 use super::values::for_each_statistics;
+use crate::mixture::expectation::check_made_under;
 use crate::mixture::statistics::Scatter;
 use crate::mixture::{self, start, Em, Statistics};
 
@@ -80,14 +82,20 @@ impl Loop {
         Ok(Self(Em::new(start, em.clone(), canonical)))
     }
 
-    /// The model to evaluate next.
-    fn ask(&self) -> Model {
-        Model(self.0.ask().clone())
+    /// The model to evaluate next, of a type whose statistics hold what the next M-step needs.
+    fn ask(&self) -> PyResult<Model> {
+        let (model, form) = self.question();
+        if form == Scatter::Full && own_form(model) == Scatter::Diagonal {
+            return Ok(Model(model.to_full().map_err(gmm_error)?));
+        }
+        Ok(Model(model.clone()))
     }
 
     /// Takes the statistics of all rows under that model; true when the loop is done.
     fn tell(&mut self, statistics: PySeries) -> PyResult<bool> {
-        let (features, statistics) = one_statistics(&statistics)?;
+        let (features, whole) = one_statistics(&statistics)?;
+        let narrows = self.question().1 == Scatter::Diagonal && own_form(self.0.ask()) == Scatter::Full;
+        let statistics = if narrows { whole.diagonal() } else { whole.clone() };
         let (k, d, form) = (self.0.ask().k(), self.0.ask().d(), self.question().1);
         let expected = shape(k, d, form, self.0.ask().features());
         let got = shape(statistics.k(), statistics.d(), statistics.scatter_form(), &features);
@@ -98,6 +106,8 @@ impl Loop {
             );
             return Err(gmm_error(Error::Option(message)));
         }
+        self.check_rows(&statistics)?;
+        check_made_under(self.0.ask(), &whole).map_err(gmm_error)?;
         self.take(&statistics)
     }
 
@@ -159,7 +169,8 @@ impl Loop {
     /// The loop that gave this state.
     #[staticmethod]
     fn from_state(text: &str) -> PyResult<Self> {
-        let header: Header = serde_json::from_str(text).map_err(unreadable)?;
+        let header: Header =
+            serde_json::from_str(text).map_err(|_| unreadable("it is cut short, or something else"))?;
         if header.format != FORMAT {
             return Err(unreadable(format!("its format is {:?}", header.format)));
         }
@@ -168,7 +179,8 @@ impl Loop {
                 format!("its version is {}, and this package reads version {VERSION}", header.version);
             return Err(unreadable(message));
         }
-        let State { checksum: expected, em, .. } = serde_json::from_str(text).map_err(unreadable)?;
+        let State { checksum: expected, em, .. } =
+            serde_json::from_str(text).map_err(|_| unreadable("it was changed after it was written"))?;
         if checksum(&em)? != expected {
             return Err(unreadable("it was changed after it was written"));
         }
@@ -182,6 +194,22 @@ impl Loop {
         (self.0.ask(), self.0.options().covariance_type.structure().scatter())
     }
 
+    /// Whether statistics are of as many rows as those told before.
+    fn check_rows(&self, statistics: &Statistics) -> Result<()> {
+        let before = self.0.model().and_then(|model| model.training.n_rows);
+        match before {
+            Some(before) if before != statistics.n_rows => {
+                let message = format!(
+                    "statistics must be those of all rows each time, but those told before were of {before} rows, and \
+                     these are of {}; merge the statistics of all parts",
+                    statistics.n_rows
+                );
+                Err(Error::Option(message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// After an error the loop is where it was.
     fn take(&mut self, statistics: &Statistics) -> PyResult<bool> {
         let mut next = self.0.clone();
@@ -191,13 +219,20 @@ impl Loop {
     }
 }
 
+/// What statistics of a model hold.
+fn own_form(model: &mixture::Model) -> Scatter {
+    model.covariance_type().structure().scatter()
+}
+
 fn no_sample() -> PyErr {
     gmm_error(Error::Option("the start needs a pass over the rows that was not made".into()))
 }
 
 fn unreadable(reason: impl ToString) -> PyErr {
     let reason = reason.to_string();
-    gmm_error(Error::Option(format!("this is not the state of an EM loop: {reason}; give what state() made")))
+    gmm_error(Error::Option(format!(
+        "this is not the state of an EM loop: {reason}; give what to_json() made"
+    )))
 }
 
 /// FNV-1a (Fowler, Noll & Vo) of the state as JSON.
@@ -221,14 +256,15 @@ fn shape(k: usize, d: usize, form: Scatter, features: &[String]) -> String {
 fn one_statistics(series: &PySeries) -> Result<(Vec<String>, Statistics)> {
     let rows = series.0.len();
     let mut found = None;
-    for_each_statistics(&series.0, |_, statistics| {
-        found = statistics;
-        Ok(())
-    })?;
-    found.filter(|_| rows == 1).ok_or_else(|| {
-        let message = format!(
-            "one row of statistics is needed, which is not null, but the series has {rows} rows; merge them"
-        );
-        Error::Option(message)
-    })
+    if series.0.dtype() != &DataType::Null {
+        for_each_statistics(&series.0, |_, statistics| {
+            found = statistics;
+            Ok(())
+        })?;
+    }
+    let message = match rows {
+        1 => "statistics must not be null; give the struct that statistics(em.ask()) or merge made".into(),
+        _ => format!("one row of statistics is needed, but the series has {rows} rows; merge them"),
+    };
+    found.filter(|_| rows == 1).ok_or(Error::Option(message))
 }

@@ -254,7 +254,7 @@ impl SharedRows {
         let options = unpickle::<RawFitOptions>(options)?.check()?;
         let Self { input, rows } = self;
         let training = interruptible(py, |cancelled| started(input, rows, &options, None, cancelled))?;
-        Ok(Fitter { training, k: options.k, seconds: Vec::new(), pending: 0.0 })
+        Fitter::of(training, input, options.k, Vec::new())
     }
 }
 
@@ -263,6 +263,8 @@ impl SharedRows {
 struct Fitter {
     training: Training,
     k: usize,
+    /// Whether labels are given.
+    labelled: bool,
     /// Seconds of each iteration of the history, and those spent since the last.
     seconds: Vec<f64>,
     pending: f64,
@@ -288,13 +290,13 @@ impl Fitter {
             let mut rows = CheckedRows::new(&input, table, &options)?;
             started(&input, &mut rows, &options, resumed, cancelled)
         })?;
-        Ok(Self { training, k: options.k, seconds, pending: 0.0 })
+        Self::of(training, &input, options.k, seconds)
     }
 
     /// Evaluates up to that many further iterations, all without a number; true when the fit is done.
     #[pyo3(signature = (iterations=None))]
     fn run(&mut self, py: Python<'_>, iterations: Option<u32>) -> PyResult<bool> {
-        let Self { training: Training { table, em }, k, seconds, pending } = self;
+        let Self { training: Training { table, em }, k, seconds, pending, .. } = self;
         let table = table.as_ref();
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
@@ -347,7 +349,7 @@ impl Fitter {
 
     /// By what the rows are known again.
     fn survey(&self, py: Python<'_>) -> PyResult<Survey> {
-        interruptible(py, |cancelled| Survey::of(self.k, &self.training.table, cancelled))
+        interruptible(py, |cancelled| Survey::of(self.k, &self.training.table, self.labelled, cancelled))
     }
 
     /// The last model evaluated, with its own likelihood.
@@ -372,6 +374,13 @@ fn started(
 ) -> Result<Training> {
     let pass = train::starting(input.len(), options.k, rows.d(), cancelled);
     rows.begin(input, options, resumed, pass)
+}
+
+impl Fitter {
+    fn of(training: Training, input: &Input, k: usize, seconds: Vec<f64>) -> PyResult<Self> {
+        let labelled = input.label()?.is_some();
+        Ok(Self { training, k, labelled, seconds, pending: 0.0 })
+    }
 }
 
 /// Fused multiply-adds a second of that many threads together, measured for so long; and lanes of a vector.

@@ -54,7 +54,8 @@ impl Scan {
     ) -> PyResult<Self> {
         let loops: Vec<_> = loops.iter().map(|l| l.borrow(py)).collect();
         let models = loops.iter().map(|l| l.question());
-        Ok(Self(Stream::expected(extras, survey.labels(), models)?))
+        let means = &survey.surveyed.fingerprint.means;
+        Ok(Self(Stream::expected(extras, survey.labels(), means, models)?))
     }
 
     /// The statistics of the column of labels or responsibilities that a fit starts from.
@@ -112,7 +113,7 @@ impl Scan {
     /// What the pass summed up for the loop of this place among its loops, once all rows are in.
     fn sums(&self, place: usize, survey: &Survey) -> PyResult<Sums> {
         let statistics = self.0.statistics(place)?;
-        survey.check(self.0.n_rows(), self.0.is_assigned(), &statistics).map_err(gmm_error)?;
+        survey.check(&self.0, &statistics).map_err(gmm_error)?;
         Ok(Sums(statistics))
     }
 
@@ -204,8 +205,7 @@ impl Survey {
     fn from_state(text: &str) -> PyResult<Self> {
         let Kept { k, features, labelled, fingerprint } =
             serde_json::from_str(text).map_err(|e| gmm_error(Error::Option(e.to_string())))?;
-        let lanes = [&fingerprint.means, &fingerprint.variances, &fingerprint.minima, &fingerprint.maxima];
-        if lanes.iter().any(|lane| lane.len() != features.len()) {
+        if !fingerprint.is_of(features.len()) {
             return Err(gmm_error(Error::Option("its figures are not those of its features".into())));
         }
         Ok(Self {
@@ -228,8 +228,8 @@ impl Survey {
     ///
     /// # Errors
     /// [`mixture::Error::Interrupted`].
-    pub fn of(k: usize, table: &Table, cancelled: &AtomicBool) -> Result<Self> {
-        let survey = mixture::survey::Survey::new(mixture::Rows::d(table), None);
+    pub fn of(k: usize, table: &Table, labelled: bool, cancelled: &AtomicBool) -> Result<Self> {
+        let survey = mixture::survey::Survey::new(mixture::Rows::d(table), None, labelled.then_some(k));
         survey.absorb(table, 0, cancelled)?;
         let labelled = table.label.iter().flatten().max().copied();
         let layout = Layout::of(table.features.clone());
@@ -245,13 +245,13 @@ impl Survey {
     ///
     /// # Errors
     /// What differs.
-    fn check(&self, rows: u64, assigned: bool, statistics: &Statistics) -> mixture::Result<()> {
-        let fingerprint = &self.surveyed.fingerprint;
-        if assigned {
-            fingerprint.check_rows(rows)
-        } else {
-            fingerprint.check(&self.layout.features, rows, statistics)
+    fn check(&self, pass: &Stream, statistics: &Statistics) -> mixture::Result<()> {
+        let (fingerprint, features) = (&self.surveyed.fingerprint, &self.layout.features);
+        if pass.is_assigned() {
+            return fingerprint.check_rows(pass.n_rows());
         }
+        fingerprint.check(features, pass.n_rows(), statistics)?;
+        pass.pairs().map_or(Ok(()), |pairs| fingerprint.check_pairs(features, pairs))
     }
 
     /// Whether labels name no component beyond `k`.

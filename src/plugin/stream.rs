@@ -12,6 +12,7 @@ use super::check::{Faults, LabelFaults, Nulls, StartFaults};
 use super::columns::{check_width, Input, StartColumn, Table};
 use super::error::{Error, Place, Result, Role};
 use crate::mixture::assembly::Assembly;
+use crate::mixture::pairs::Pairs;
 use crate::mixture::pass::Summand;
 use crate::mixture::rows::Labels;
 use crate::mixture::statistics::Scatter;
@@ -35,7 +36,7 @@ pub struct Stream {
 /// What a pass takes of the rows.
 enum Work {
     Survey(Box<Surveying>),
-    Expected(Vec<Job>),
+    Expected(Vec<Job>, Option<Pairs>),
     Assigned(Box<Assigning>),
 }
 
@@ -110,13 +111,14 @@ impl Stream {
         Self::register(extras, features, labels, work)
     }
 
-    /// The E-steps of several models of the same features.
+    /// The E-steps of several models of the same features, whose means are those of all rows.
     ///
     /// # Errors
     /// If a covariance is singular.
     pub fn expected<'a>(
         extras: Vec<String>,
         labels: Option<usize>,
+        means: &[f64],
         models: impl Iterator<Item = (&'a mixture::Model, Scatter)>,
     ) -> Result<Arc<Self>> {
         let mut features = None;
@@ -126,7 +128,10 @@ impl Stream {
             let density = model.density()?;
             jobs.push(Job { sums: Assembly::new(density.k(), density.d(), form), density });
         }
-        Ok(Self::register(extras, features, labels, Work::Expected(jobs)))
+        // The whole scatter tells of pairs itself.
+        let diagonal = jobs.iter().all(|job| job.sums.form() == Scatter::Diagonal);
+        let pairs = diagonal.then(|| Pairs::about(means));
+        Ok(Self::register(extras, features, labels, Work::Expected(jobs, pairs)))
     }
 
     /// The statistics of given responsibilities or labels.
@@ -185,13 +190,20 @@ impl Stream {
         let mut table = input.table(self.features.as_deref()).map_err(|e| e.numbered(number))?;
         match &self.work {
             Work::Survey(work) => self.survey_piece(work, &input, table, first),
-            Work::Expected(jobs) => {
+            Work::Expected(jobs, pairs) => {
                 if let (Some(k), Some(column)) = (self.labels, input.label()?) {
                     table.label = table.label_faults(&column, k, true, number).0;
                 }
-                for Job { density, sums } in jobs {
-                    sums.absorb(&table, first, &Summand::expected(density), &self.cancelled)?;
-                }
+                let absorb = |Job { density, sums }: &Job, rows: &dyn Rows| {
+                    sums.absorb(rows, first, &Summand::expected(density), &self.cancelled)
+                };
+                let (Some(pairs), Some((watching, others))) = (pairs, jobs.split_first()) else {
+                    return Ok(jobs.iter().try_for_each(|job| absorb(job, &table))?);
+                };
+                let watched = pairs.watch(&table);
+                absorb(watching, &watched)?;
+                pairs.add(watched);
+                others.iter().try_for_each(|job| absorb(job, &table))?;
                 Ok(())
             }
             Work::Assigned(work) => self.assign_piece(work, &input, &table, first),
@@ -209,7 +221,7 @@ impl Stream {
                 weight: table.weight_role().cloned(),
                 label,
             };
-            Found { survey: Survey::new(table.d(), work.draw), layout }
+            Found { survey: Survey::new(table.d(), work.draw, self.labels), layout }
         });
         check_width("features", input.name(), found.survey.d(), table.d(), Place::Row(number))?;
         let faults = table.faults(number);
@@ -254,11 +266,20 @@ impl Stream {
         matches!(self.work, Work::Assigned(_))
     }
 
+    /// The covariances of neighbouring features, where no model of the pass has the whole scatter.
+    pub fn pairs(&self) -> Option<&Pairs> {
+        if let Work::Expected(_, pairs) = &self.work {
+            pairs.as_ref()
+        } else {
+            None
+        }
+    }
+
     /// Rows taken so far.
     pub fn n_rows(&self) -> u64 {
         match &self.work {
             Work::Survey(work) => work.found.get().map_or(0, |found| found.survey.n_rows()),
-            Work::Expected(jobs) => jobs.last().map_or(0, |job| job.sums.n_rows()),
+            Work::Expected(jobs, _) => jobs.last().map_or(0, |job| job.sums.n_rows()),
             Work::Assigned(work) => work.sums.n_rows(),
         }
     }
@@ -297,7 +318,7 @@ impl Stream {
     /// Rows at fault, missing or repeated.
     pub fn statistics(&self, place: usize) -> Result<Statistics> {
         match &self.work {
-            Work::Expected(jobs) => {
+            Work::Expected(jobs, _) => {
                 let job = jobs.get(place).ok_or_else(|| Error::Option("the pass has fewer models".into()))?;
                 Ok(job.sums.finish(&Summand::expected(&job.density))?)
             }

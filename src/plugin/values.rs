@@ -475,7 +475,9 @@ impl StructModels {
         }
         codec::check_version(self.version.u32()?.get(row).unwrap_or(0))?;
         let features = self.features.get(row)?;
-        let covariance_type = CovarianceType::parse(self.covariance_type.str()?.get(row).unwrap_or(""))?;
+        let covariance_type = self.covariance_type.str()?.get(row);
+        let covariance_type =
+            CovarianceType::parse(covariance_type.ok_or_else(|| decode("its covariance_type is null"))?)?;
         let weights = Array1::from_vec(rectangular::<1>(&self.weights, row, "weights")?.1);
         let (shape, values) = rectangular::<2>(&self.means, row, "means")?;
         let means = Array2::from_shape_vec(shape, values).map_err(decode)?;

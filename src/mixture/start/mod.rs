@@ -34,7 +34,7 @@ use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
 use super::statistics::Statistics;
 
 use kmeans::Scaled;
-pub use sample::{candidates, sample_rows, Drawn, Sampler};
+pub use sample::{candidates, sample_rows, Candidate, Drawn, Sampler};
 use sample::{hash, sample};
 
 /// How a candidate is drawn.

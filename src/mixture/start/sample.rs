@@ -1,7 +1,10 @@
 //! The start sample: the rows of smallest hash of seed and row number.
 
+use pulp::{Simd, WithSimd};
+
 use super::super::pass::block_rows;
 use super::super::rows::{Block, Rows, Sample};
+use super::super::simd::Level;
 
 /// Rows of the start sample: enough for every component to be seen and its covariance to have full rank.
 pub fn sample_rows(k: usize, d: usize) -> usize {
@@ -86,22 +89,50 @@ impl Sampler {
 }
 
 /// The rows of a block, numbered from `start` on, that count and whose hash lies below the threshold.
-pub fn candidates(
-    (seed, limit): (u64, u64),
-    start: u64,
-    block: &Block,
-) -> impl Iterator<Item = Candidate> + use<'_> {
-    (0..block.len()).filter_map(move |i| {
-        let row = start + i as u64;
-        let hash = hash(seed, row);
-        (hash < limit && block.counts(i)).then(|| Candidate {
-            hash,
-            row,
-            features: (0..block.d()).map(|j| block.feature(j)[i]).collect(),
-            weight: block.weight()[i],
-            label: block.label(i),
-        })
-    })
+pub fn candidates((seed, limit): (u64, u64), start: u64, block: &Block) -> Vec<Candidate> {
+    let mut found = Vec::new();
+    let mut hashes = [0; HASHED];
+    for at in (0..block.len()).step_by(HASHED) {
+        let least = Level::chosen().run(Hashes { seed, first: start + at as u64, values: &mut hashes });
+        if least >= limit {
+            continue;
+        }
+        for (i, hash) in (at..block.len()).zip(hashes) {
+            if hash < limit && block.counts(i) {
+                found.push(Candidate {
+                    hash,
+                    row: start + i as u64,
+                    features: (0..block.d()).map(|j| block.feature(j)[i]).collect(),
+                    weight: block.weight()[i],
+                    label: block.label(i),
+                });
+            }
+        }
+    }
+    found
+}
+
+/// Rows hashed together, so that the loop becomes vector code.
+const HASHED: usize = 64;
+
+/// The hashes of rows from `first` on, and the least of them.
+struct Hashes<'a> {
+    seed: u64,
+    first: u64,
+    values: &'a mut [u64; HASHED],
+}
+
+impl WithSimd for Hashes<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> u64 {
+        let Self { seed, first, values } = self;
+        for (i, value) in values.iter_mut().enumerate() {
+            *value = hash(seed, first.wrapping_add(i as u64));
+        }
+        values.iter().fold(u64::MAX, |least, hash| least.min(*hash))
+    }
 }
 
 /// The `size` rows of smallest hash among those that count, in row order.
@@ -157,6 +188,7 @@ fn for_each_block(rows: &dyn Rows, mut visit: impl FnMut(usize, &Block)) {
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea & Flood 2014) over seed and row.
+#[inline(always)]
 pub fn hash(seed: u64, row: u64) -> u64 {
     let mut z = seed.wrapping_mul(0xd134_2543_de82_ef95) ^ row.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

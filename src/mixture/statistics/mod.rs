@@ -184,6 +184,14 @@ impl Statistics {
         }
     }
 
+    /// The same without what lies off the diagonals of the scatter.
+    #[must_use]
+    pub fn diagonal(&self) -> Self {
+        let entry = |i: usize| self.scatter_entry(i / self.d.max(1), i % self.d.max(1), i % self.d.max(1));
+        let scatter = (0..self.k * self.d).map(entry).collect();
+        Self { form: Scatter::Diagonal, scatter, ..self.clone() }
+    }
+
     /// Number of components.
     pub fn k(&self) -> usize {
         self.k
