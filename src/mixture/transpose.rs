@@ -1,39 +1,92 @@
 //! Rows to lanes and lanes to rows.
 
+use pulp::{Simd, WithSimd};
+
+use super::simd::Level;
+
 /// Rows and columns of a tile, which stays in registers.
 const TILE: usize = 4;
 
+type Tile = [[f64; TILE]; TILE];
+
 /// Writes entry `[i, j]` of a matrix of `rows × columns`, which is `from[i · from_stride + j]`, to `to[j · to_stride + i]`.
-pub fn transpose(
-    (rows, columns): (usize, usize),
-    (from, from_stride): (&[f64], usize),
-    (to, to_stride): (&mut [f64], usize),
-) {
-    for i in (0..rows).step_by(TILE) {
-        for j in (0..columns).step_by(TILE) {
-            let (height, width) = (TILE.min(rows - i), TILE.min(columns - j));
-            let (from, to) = (&from[i * from_stride + j..], &mut to[j * to_stride + i..]);
-            if (height, width) == (TILE, TILE) {
-                tile((from, from_stride), (to, to_stride));
-            } else {
-                for c in 0..width {
-                    for r in 0..height {
-                        to[c * to_stride + r] = from[r * from_stride + c];
-                    }
+pub fn transpose(shape: (usize, usize), from: (&[f64], usize), to: (&mut [f64], usize)) {
+    transpose_at(Level::chosen(), shape, from, to);
+}
+
+fn transpose_at(level: Level, shape: (usize, usize), from: (&[f64], usize), to: (&mut [f64], usize)) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = level.avx2() {
+        return Simd::vectorize(simd, Transpose { shape, from, to, tiles: simd });
+    }
+    level.run(Transpose { shape, from, to, tiles: Plain });
+}
+
+struct Transpose<'a, T> {
+    shape: (usize, usize),
+    from: (&'a [f64], usize),
+    to: (&'a mut [f64], usize),
+    tiles: T,
+}
+
+impl<T: Tiles> WithSimd for Transpose<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { shape: (rows, columns), from: (from, from_stride), to: (to, to_stride), tiles } = self;
+        let (tiled_rows, tiled_columns) = (rows - rows % TILE, columns - columns % TILE);
+        for i in (0..tiled_rows).step_by(TILE) {
+            for j in (0..tiled_columns).step_by(TILE) {
+                let mut tile = [[0.0; TILE]; TILE];
+                for (r, row) in tile.iter_mut().enumerate() {
+                    row.copy_from_slice(&from[(i + r) * from_stride + j..][..TILE]);
                 }
+                for (c, column) in tiles.transposed(tile).iter().enumerate() {
+                    to[(j + c) * to_stride + i..][..TILE].copy_from_slice(column);
+                }
+            }
+        }
+        for j in 0..columns {
+            let first = if j < tiled_columns { tiled_rows } else { 0 };
+            for i in first..rows {
+                to[j * to_stride + i] = from[i * from_stride + j];
             }
         }
     }
 }
 
-#[inline(always)]
-fn tile((from, from_stride): (&[f64], usize), (to, to_stride): (&mut [f64], usize)) {
-    let mut rows = [[0.0; TILE]; TILE];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row.copy_from_slice(&from[i * from_stride..][..TILE]);
+/// How a tile is transposed.
+trait Tiles {
+    fn transposed(&self, tile: Tile) -> Tile;
+}
+
+struct Plain;
+
+impl Tiles for Plain {
+    #[inline(always)]
+    fn transposed(&self, tile: Tile) -> Tile {
+        std::array::from_fn(|c| tile.map(|row| row[c]))
     }
-    for j in 0..TILE {
-        to[j * to_stride..][..TILE].copy_from_slice(&rows.map(|row| row[j]));
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tiles for pulp::x86::V3 {
+    #[inline(always)]
+    fn transposed(&self, tile: Tile) -> Tile {
+        const LOW_HALVES: i32 = 0x20;
+        const HIGH_HALVES: i32 = 0x31;
+        let [a, b, c, d] = tile.map(pulp::bytemuck::cast);
+        let avx = self.avx;
+        let (ab_even, ab_odd) = (avx._mm256_unpacklo_pd(a, b), avx._mm256_unpackhi_pd(a, b));
+        let (cd_even, cd_odd) = (avx._mm256_unpacklo_pd(c, d), avx._mm256_unpackhi_pd(c, d));
+        let columns = [
+            avx._mm256_permute2f128_pd::<LOW_HALVES>(ab_even, cd_even),
+            avx._mm256_permute2f128_pd::<LOW_HALVES>(ab_odd, cd_odd),
+            avx._mm256_permute2f128_pd::<HIGH_HALVES>(ab_even, cd_even),
+            avx._mm256_permute2f128_pd::<HIGH_HALVES>(ab_odd, cd_odd),
+        ];
+        columns.map(pulp::bytemuck::cast)
     }
 }
 
@@ -43,100 +96,18 @@ mod tests {
 
     #[test]
     fn every_entry_goes_where_it_belongs() {
-        for (rows, columns) in [(0, 3), (3, 0), (1, 1), (7, 20), (8, 8), (9, 13), (33, 31), (40, 2)] {
-            let (from_stride, to_stride) = (columns + 3, rows + 2);
-            let from: Vec<f64> = (0..rows * from_stride).map(|i| i as f64).collect();
-            let mut to = vec![-1.0; columns * to_stride];
-            transpose((rows, columns), (&from, from_stride), (&mut to, to_stride));
-            for (at, x) in to.iter().enumerate() {
-                let (j, i) = (at / to_stride, at % to_stride);
-                let expected = if i < rows { (i * from_stride + j) as f64 } else { -1.0 };
-                assert_eq!(*x, expected, "{rows}x{columns} [{i}, {j}]");
+        for level in Level::all() {
+            for (rows, columns) in [(0, 3), (3, 0), (1, 1), (7, 20), (8, 8), (9, 13), (33, 31), (40, 2)] {
+                let (from_stride, to_stride) = (columns + 3, rows + 2);
+                let from: Vec<f64> = (0..rows * from_stride).map(|i| i as f64).collect();
+                let mut to = vec![-1.0; columns * to_stride];
+                transpose_at(level, (rows, columns), (&from, from_stride), (&mut to, to_stride));
+                for (at, x) in to.iter().enumerate() {
+                    let (j, i) = (at / to_stride, at % to_stride);
+                    let expected = if i < rows { (i * from_stride + j) as f64 } else { -1.0 };
+                    assert_eq!(*x, expected, "{level:?}: {rows}x{columns} [{i}, {j}]");
+                }
             }
         }
-    }
-    #[test]
-    fn timing() {
-        use crate::mixture::testing::{model, sample};
-        use crate::mixture::{rows::*, statistics::Scatter, *};
-        struct Given(Vec<f64>);
-        impl Responsibilities for Given {
-            fn k(&self) -> usize {
-                20
-            }
-            fn assign(&self, start: usize, block: &mut Block) {
-                let (len, stride) = (block.len(), block.stride());
-                transpose((len, 20), (&self.0[start * 20..], 20), (block.components_mut(), stride));
-            }
-        }
-        struct Zero;
-        impl Responsibilities for Zero {
-            fn k(&self) -> usize {
-                20
-            }
-            fn assign(&self, _: usize, block: &mut Block) {
-                block.components_mut().fill(0.05);
-            }
-        }
-        let rows = sample(10_000, 2, 1);
-        let density = model(CovarianceType::Full, 20, 2, 3).density().unwrap();
-        let given = Given(vec![0.05; 200_000]);
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let time = |name: &str, f: &dyn Fn()| {
-            let mut best = f64::MAX;
-            for _ in 0..300 {
-                let t = std::time::Instant::now();
-                f();
-                best = best.min(t.elapsed().as_secs_f64());
-            }
-            println!("{name}: {:.1} us", best * 1e6);
-        };
-        let pass = Pass::SEQUENTIAL;
-        let two = Pass { execution: Execution::Parallel, helpers: Some(&pool), ..pass };
-        time("e_step", &|| {
-            pass.e_step(&rows, &density, Scatter::Full).unwrap();
-        });
-        time("e_step two", &|| {
-            two.e_step(&rows, &density, Scatter::Full).unwrap();
-        });
-        time("assigned", &|| {
-            pass.assigned(&rows, &given, Scatter::Full).unwrap();
-        });
-        time("assigned two", &|| {
-            two.assigned(&rows, &given, Scatter::Full).unwrap();
-        });
-        time("assigned no read", &|| {
-            pass.assigned(&rows, &Zero, Scatter::Full).unwrap();
-        });
-        let mut block = Block::default();
-        time("load", &|| {
-            let mut block = Block::default();
-            for s in (0..10_000).step_by(256) {
-                block.load(&rows, s, 256.min(10_000 - s), 20);
-            }
-        });
-        time("load+joint", &|| {
-            let mut block = Block::default();
-            for s in (0..10_000).step_by(256) {
-                block.load(&rows, s, 256.min(10_000 - s), 20);
-                density.log_joint(&mut block);
-            }
-        });
-        time("load+eff", &|| {
-            let mut block = Block::default();
-            for s in (0..10_000).step_by(256) {
-                block.load(&rows, s, 256.min(10_000 - s), 20);
-                density.effective_responsibilities(&mut block);
-            }
-        });
-        block.load(&rows, 0, 256, 20);
-        time("tr", &|| {
-            let mut to = crate::mixture::simd::Lanes::default();
-            to.resize(20 * 256);
-            for s in 0..39 {
-                transpose((256, 20), (&given.0[s * 5120..], 20), (&mut to, 256));
-                std::hint::black_box(&mut to);
-            }
-        });
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::columns::{Column, Given, Table};
 use super::error::{Error, Result, Role};
-use crate::mixture::simd::Level;
+use crate::mixture::simd::all_shares;
 use crate::mixture::{Block, Responsibilities, Rows};
 
 /// Rows looked at together by the checks.
@@ -167,7 +167,7 @@ impl StartFaults {
 }
 
 /// Numbers looked at together, in as many sums, so that the loop becomes vector code.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 8;
 
 fn all_finite(lane: &[f64]) -> bool {
     let (groups, rest) = lane.as_chunks::<TOGETHER>();
@@ -178,23 +178,6 @@ fn all_finite(lane: &[f64]) -> bool {
         }
     }
     sums.iter().sum::<f64>() == 0.0 && rest.iter().all(|x| x.is_finite())
-}
-
-/// Whether all are finite and none is negative.
-fn all_shares(lane: &[f64]) -> bool {
-    Level::chosen().run(|| {
-        let (groups, rest) = lane.as_chunks::<TOGETHER>();
-        let (mut sums, mut least) = ([0.0; TOGETHER], [0.0; TOGETHER]);
-        for group in groups {
-            for i in 0..TOGETHER {
-                sums[i] += group[i] * 0.0;
-                least[i] = if group[i] < least[i] { group[i] } else { least[i] };
-            }
-        }
-        sums.iter().sum::<f64>() == 0.0
-            && least == [0.0; TOGETHER]
-            && rest.iter().all(|x| x.is_finite() && *x >= 0.0)
-    })
 }
 
 /// Responsibilities that are looked at as they are read: only if some are suspect the rows at fault must be found.

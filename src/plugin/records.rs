@@ -1,12 +1,14 @@
 //! Many models -> one column: structs, lists of components, or a criterion. Each field is built once for all rows.
 
+use std::sync::LazyLock;
+
 use ndarray::Array3;
 use polars::prelude::{DataType, Field, PlSmallStr, Series};
 use polars_arrow::array::{
     Array, BooleanArray, ListArray, MutableBinaryViewArray, PrimitiveArray, StructArray, Utf8ViewArray,
 };
 use polars_arrow::bitmap::Bitmap;
-use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
+use polars_arrow::datatypes::ArrowDataType;
 use polars_arrow::offset::Offsets;
 use polars_core::datatypes::CompatLevel;
 
@@ -43,7 +45,7 @@ pub fn models_series(name: &PlSmallStr, models: &[Option<Model>]) -> Result<Seri
         Box::new(n_iter),
         Box::new(converged),
     ];
-    structs(name, &model_dtype(), models.len(), fields, validity(models))
+    structs(name, models.len(), fields, validity(models))
 }
 
 /// The dtype of [`components_series`].
@@ -99,17 +101,16 @@ fn validity(models: &[Option<Model>]) -> Option<Bitmap> {
 
 fn structs(
     name: &PlSmallStr,
-    dtype: &DataType,
     len: usize,
     fields: Vec<Box<dyn Array>>,
     validity: Option<Bitmap>,
 ) -> Result<Series> {
-    let named: &[Field] = if let DataType::Struct(named) = dtype { named } else { &[] };
-    let field = |(field, dtype): (&Field, ArrowDataType)| ArrowField::new(field.name().clone(), dtype, true);
-    let dtypes = fields.iter().map(|array| array.dtype().clone());
-    let dtype = ArrowDataType::Struct(named.iter().zip(dtypes).map(field).collect());
-    let array = StructArray::try_new(dtype, len, fields, validity)?;
-    Ok(Series::from_arrow(name.clone(), Box::new(array))?)
+    static DTYPE: LazyLock<(DataType, ArrowDataType)> =
+        LazyLock::new(|| (model_dtype(), model_dtype().to_arrow(CompatLevel::newest())));
+    let (dtype, arrow) = &*DTYPE;
+    let array = StructArray::try_new(arrow.clone(), len, fields, validity)?;
+    // SAFETY: the array has been checked against the Arrow form of the dtype, and so have its lists when they were made.
+    Ok(unsafe { Series::from_chunks_and_dtype_unchecked(name.clone(), vec![Box::new(array)], dtype) })
 }
 
 fn features(models: &[Option<Model>]) -> Result<Box<dyn Array>> {

@@ -48,6 +48,16 @@ impl Level {
         }
     }
 
+    /// The instructions of AVX2, which wider sets have too.
+    #[cfg(target_arch = "x86_64")]
+    pub fn avx2(self) -> Option<pulp::x86::V3> {
+        match self.0 {
+            Arch::V3(simd) => Some(simd),
+            Arch::V4(simd) => Some(*simd),
+            _ => None,
+        }
+    }
+
     /// Runs `op`, compiled for it.
     pub fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
         self.0.dispatch(op)

@@ -1,4 +1,4 @@
-//! Run-time dispatch of vector code, the exponential and the logarithm.
+//! Run-time dispatch of vector code, the exponential, the logarithm, and a check of many numbers.
 
 use pulp::{bytemuck, Simd};
 
@@ -6,11 +6,13 @@ mod exp;
 mod lanes;
 mod level;
 mod log;
+mod shares;
 
 pub use exp::{exp, EXP_MIN};
 pub use lanes::Lanes;
 pub use level::Level;
 pub use log::ln;
+pub use shares::all_shares;
 
 /// A vector with the bits of every lane changed: what is a loop over lanes here becomes a vector operation.
 #[inline(always)]
