@@ -279,26 +279,26 @@ impl Search<'_> {
     /// that left in the last leg takes the place. Candidates that fail are passed over as long as one does not.
     fn race(&self, candidates: impl Iterator<Item = Result<Model>>, effort: Effort) -> Result<Vec<Scored>> {
         let mut failure = Error::Interrupted;
-        let mut field = Vec::new();
+        let mut field: Vec<Em> = Vec::new();
+        let plain = Options { accelerate: false, tol: 0.0, ..self.options.clone() };
+        let first = if effort.warm_up > 0 { &plain } else { self.options };
         for candidate in candidates {
             match candidate {
-                Ok(model) if field.iter().any(|em: &Em| em.ask().has_components_of(&model)) => {}
-                Ok(model) => field.push(Em::new(model, self.options.clone(), false)),
+                Ok(model) if field.iter().any(|em| em.ask().has_components_of(&model)) => {}
+                Ok(model) => field.push(Em::new(model, first.clone(), false)),
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(error) => failure = error,
             }
         }
         if effort.warm_up > 0 {
-            let options = Options { accelerate: false, tol: 0.0, ..self.options.clone() };
-            let cold = field.iter().map(|em| Em::new(em.ask().clone(), options.clone(), false));
-            let mut warm = self.leg(cold.collect(), effort.warm_up, &mut failure)?;
-            warm.truncate((3 * warm.len()).div_ceil(5));
-            field = warm.iter().map(|em| Em::new(em.ask().clone(), self.options.clone(), false)).collect();
+            self.leg(&mut field, effort.warm_up, &mut failure)?;
+            field.truncate((3 * field.len()).div_ceil(5));
+            field = field.iter().map(|em| Em::new(em.ask().clone(), self.options.clone(), false)).collect();
         }
         let mut leg = effort.leg;
         let mut last_to_leave = Vec::new();
         while field.len() > effort.finalists {
-            field = self.leg(field, leg, &mut failure)?;
+            self.leg(&mut field, leg, &mut failure)?;
             last_to_leave = field.split_off(field.len().div_ceil(2));
             leg *= 2;
         }
@@ -315,20 +315,29 @@ impl Search<'_> {
         Ok(found.iter().map(scored).collect())
     }
 
-    /// The candidates after so many iterations, the best first, without those that have met a better one.
-    fn leg(&self, field: Vec<Em>, iterations: u32, failure: &mut Error) -> Result<Vec<Em>> {
-        let mut ran = Vec::new();
-        for em in field {
-            ran.extend(self.ran(em, Some(iterations), failure)?);
+    /// Takes the candidates so many iterations further and puts the best first; those that fail, and those that have met
+    /// a better one, leave.
+    fn leg(&self, field: &mut Vec<Em>, iterations: u32, failure: &mut Error) -> Result<()> {
+        let mut interrupted = false;
+        field.retain_mut(|em| {
+            let ran = if interrupted { Ok(false) } else { self.ran(em, iterations, failure) };
+            interrupted |= ran.is_err();
+            ran.unwrap_or(false)
+        });
+        if interrupted {
+            return Err(Error::Interrupted);
         }
-        ran.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
-        let mut apart: Vec<Em> = Vec::new();
-        for em in ran {
-            if !apart.iter().any(|other| self.have_met(other, &em)) {
-                apart.push(em);
+        field.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
+        let mut next = 1;
+        while next < field.len() {
+            let (better, others) = field.split_at(next);
+            if better.iter().any(|better| self.have_met(better, &others[0])) {
+                field.remove(next);
+            } else {
+                next += 1;
             }
         }
-        Ok(apart)
+        Ok(())
     }
 
     /// Whether two candidates are on their way to one optimum, or have stopped there.
@@ -340,28 +349,26 @@ impl Search<'_> {
     }
 
     /// The candidate when it has stopped; none where it meets one of the others before, or fails.
-    fn finished(&self, em: Em, others: &[Em], leg: u32, failure: &mut Error) -> Result<Option<Em>> {
-        let mut next = Some(em);
-        while let Some(em) = next {
-            if others.iter().any(|other| self.have_met(other, &em)) {
-                return Ok(None);
-            }
+    fn finished(&self, mut em: Em, others: &[Em], leg: u32, failure: &mut Error) -> Result<Option<Em>> {
+        while !others.iter().any(|other| self.have_met(other, &em)) {
             if em.is_done() {
                 return Ok(Some(em));
             }
-            next = self.ran(em, Some(leg), failure)?;
+            if !self.ran(&mut em, leg, failure)? {
+                break;
+            }
         }
         Ok(None)
     }
 
-    /// The candidate after so many iterations, or until it stops; none where it fails, for the reason left behind.
-    fn ran(&self, mut em: Em, iterations: Option<u32>, failure: &mut Error) -> Result<Option<Em>> {
-        match em.run_on(&mut self.passes.borrow_mut(), iterations) {
-            Ok(_) => Ok(Some(em)),
+    /// Takes a candidate so many iterations further; false where it fails, for the reason left behind.
+    fn ran(&self, em: &mut Em, iterations: u32, failure: &mut Error) -> Result<bool> {
+        match em.run_on(&mut self.passes.borrow_mut(), Some(iterations)) {
+            Ok(_) => Ok(true),
             Err(Error::Interrupted) => Err(Error::Interrupted),
             Err(error) => {
                 *failure = error;
-                Ok(None)
+                Ok(false)
             }
         }
     }
