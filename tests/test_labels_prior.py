@@ -73,6 +73,22 @@ def test_labels_out_of_range_or_of_another_dtype() -> None:
         df.lazy().select(pl.struct("x0", "x1").gmm.fit(3, labels=pl.lit("a"))).collect_schema()
 
 
+def test_numbers_below_the_labels_are_passed_over() -> None:
+    df, xy = partly_known(), pl.struct("x0", "x1")
+    of_frame = df.gmm.fit("x0", "x1", k=[1, 2, 3, 4], labels="z")
+    fitted = df.select(m=xy.gmm.fit([4, 2, 1, 3], labels="z"))["m"][0]
+    assert pg.GaussianMixture.from_struct(fitted) == of_frame
+    assert of_frame == df.gmm.fit("x0", "x1", k=3, labels="z")
+    # Where none is left, the labels are what is wrong, whatever is asked for of data that cannot be fitted.
+    with says(pg.GmmError, 'labels "z" must be integers from 0 to'):
+        df.gmm.fit("x0", "x1", k=[2, 1], labels="z")
+    with says(ComputeError, 'labels "z" must be integers from 0 to 1'):
+        df.select(xy.gmm.fit([1, 2], labels="z", on_failure="null"))
+    some = df.with_columns(z=pl.when(pl.col("z") < 2).then(pl.col("z")))
+    with says(ComputeError, 'labels "z" must be integers from 0 to 0'):
+        some.select(xy.gmm.fit([1, 900], labels="z"))
+
+
 @structures
 def test_a_prior_keeps_components_from_collapsing(structure: str) -> None:
     rng = np.random.default_rng(1)

@@ -157,6 +157,9 @@ pub enum Error {
     #[error("init must be the name of a method where k is a list, as a given start has one number of components; give one k")]
     SeveralK,
 
+    #[error("{labels} must be integers from 0 to {} (k={k}), but the largest is {largest}; raise k", k - 1)]
+    TooFewComponents { labels: String, k: usize, largest: u32 },
+
     #[error("{0}")]
     Option(String),
 }
@@ -178,6 +181,11 @@ impl Error {
     /// Whether there are fewer rows than components.
     pub fn is_too_few_rows(&self) -> bool {
         matches!(self, Self::Mixture(mixture::Error::TooFewRows { .. }))
+    }
+
+    /// Whether known components are more than the fit has.
+    pub fn is_too_few_components(&self) -> bool {
+        matches!(self, Self::TooFewComponents { .. })
     }
 
     /// Whether these data, as numbers, cannot be fitted: nulls, NaN, a label without rows, singular or overflowing

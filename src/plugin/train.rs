@@ -1,5 +1,6 @@
 //! Rows and options -> statistics, an M-step, a fit.
 
+use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
@@ -127,6 +128,8 @@ pub struct Training {
 /// Rows that have been checked, and the start sample drawn last: what fits of several options share.
 pub struct CheckedRows {
     table: Arc<Table>,
+    /// Rows that count.
+    n_rows: usize,
     drawn: Option<Drawn>,
 }
 
@@ -135,18 +138,29 @@ impl CheckedRows {
     ///
     /// # Errors
     /// Bad data, too few rows.
-    pub fn new(input: &Input, mut table: Table, options: &FitOptions) -> Result<Self> {
+    pub fn new(input: &Input, table: Table, options: &FitOptions) -> Result<Self> {
+        Self::of_several(input, table, options, options.k..=options.k)
+    }
+
+    /// The same for fits of several numbers of components: rows enough for the fewest, labels below the most.
+    ///
+    /// # Errors
+    /// As [`CheckedRows::new`].
+    fn of_several(
+        input: &Input,
+        mut table: Table,
+        options: &FitOptions,
+        k: RangeInclusive<usize>,
+    ) -> Result<Self> {
         let n_rows = table.check(!options.drop_nulls)?;
-        if n_rows < options.k {
-            return Err(mixture::Error::TooFewRows { k: options.k, n_rows: n_rows as u64 }.into());
-        }
+        check_rows(n_rows, *k.start())?;
         if let Some(column) = input.label()? {
-            let labels = table.labels(&column, options.k, true)?;
+            let labels = table.labels(&column, *k.end(), true)?;
             if labels.iter().any(Option::is_some) {
                 table.label = labels;
             }
         }
-        Ok(Self { table: Arc::new(table), drawn: None })
+        Ok(Self { table: Arc::new(table), n_rows, drawn: None })
     }
 
     /// Number of features.
@@ -158,7 +172,7 @@ impl CheckedRows {
     /// on such rows.
     ///
     /// # Errors
-    /// A start of another shape, a known component that is none of the fit.
+    /// Too few rows, a start of another shape, a known component that is none of the fit.
     pub fn begin(
         &mut self,
         input: &Input,
@@ -170,6 +184,7 @@ impl CheckedRows {
         if let Some(prior) = &em.prior {
             prior.check(table.d())?;
         }
+        check_rows(self.n_rows, options.k)?;
         let largest = table.label.iter().flatten().max().copied();
         check_largest(largest, input.label()?.map(|column| column.role).as_ref(), options.k)?;
         if let Some(em) = resumed {
@@ -186,6 +201,14 @@ impl CheckedRows {
     }
 }
 
+/// Whether so many rows that count are enough.
+fn check_rows(n_rows: usize, k: usize) -> Result<()> {
+    if n_rows < k {
+        return Err(mixture::Error::TooFewRows { k, n_rows: n_rows as u64 }.into());
+    }
+    Ok(())
+}
+
 /// Whether a fit of `k` components has the largest that labels name.
 ///
 /// # Errors
@@ -193,11 +216,8 @@ impl CheckedRows {
 pub fn check_largest(largest: Option<u32>, role: Option<&Role>, k: usize) -> Result<()> {
     match largest {
         Some(largest) if largest as usize >= k => {
-            let (last, labels) = (k - 1, role.map_or_else(|| "labels".into(), Role::to_string));
-            let message = format!(
-                "{labels} must be integers from 0 to {last} (k={k}), but the largest is {largest}; raise k"
-            );
-            Err(Error::Option(message))
+            let labels = role.map_or_else(|| "labels".into(), Role::to_string);
+            Err(Error::TooFewComponents { labels, k, largest })
         }
         _ => Ok(()),
     }
@@ -254,10 +274,16 @@ pub fn fit(input: &Input, candidates: &Candidates, on_failure: OnFailure) -> Res
 /// The fit of lowest criterion, of equal ones that of fewest parameters. Those that the data do not allow are passed
 /// over as long as one is left.
 fn best(input: &Input, candidates: &[FitOptions], criterion: Criterion) -> Result<Option<Model>> {
+    let counts = || candidates.iter().map(|options| options.k);
+    let (Some(options), Some(fewest), Some(most)) = (candidates.first(), counts().min(), counts().max())
+    else {
+        return Ok(None);
+    };
+    let mut rows = CheckedRows::of_several(input, input.table(None)?, options, fewest..=most)?;
     let mut best: Option<(f64, Model)> = None;
     let mut failure: Option<Error> = None;
     for options in candidates {
-        match fit_or_fail(input, options) {
+        match fit_on(&mut rows, input, options) {
             Ok(fitted) => {
                 let valued = fitted.and_then(|model| Some((criterion.of(&model)?, model)));
                 best = match (best.take(), valued) {
@@ -266,7 +292,7 @@ fn best(input: &Input, candidates: &[FitOptions], criterion: Criterion) -> Resul
                 };
             }
             Err(error) if error.is_too_few_rows() => failure = failure.or(Some(error)),
-            Err(error) if error.is_unfit_data() => {
+            Err(error) if error.is_unfit_data() || error.is_too_few_components() => {
                 failure = failure.filter(|first| !first.is_too_few_rows()).or(Some(error));
             }
             Err(error) => return Err(error),
@@ -284,10 +310,12 @@ fn precedes(a: &(f64, Model), b: &(f64, Model)) -> bool {
 }
 
 fn fit_or_fail(input: &Input, options: &FitOptions) -> Result<Option<Model>> {
-    let table = input.table(None)?;
-    run(input.len(), options.k, table.d(), |pass| {
-        let Training { table, mut em } =
-            CheckedRows::new(input, table, options)?.begin(input, options, None, pass)?;
+    fit_on(&mut CheckedRows::new(input, input.table(None)?, options)?, input, options)
+}
+
+fn fit_on(rows: &mut CheckedRows, input: &Input, options: &FitOptions) -> Result<Option<Model>> {
+    run(input.len(), options.k, rows.d(), |pass| {
+        let Training { table, mut em } = rows.begin(input, options, None, pass)?;
         em.run(table.as_ref(), pass, None)?;
         Ok(em.model())
     })
