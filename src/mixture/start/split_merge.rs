@@ -72,11 +72,9 @@ pub fn split_and_merge(search: Search, start: Scored, seed: u64, complete: bool)
             None => break,
         }
     }
-    let end = match &first {
-        Some(_) => search.improve(current.1, search.options.max_iter)?,
-        None => current,
-    };
-    Ok(soundest(search, first.into_iter().chain([end]).map(Ok))?.candidate)
+    let first = first.unwrap_or_else(|| current.clone());
+    let end = search.improve(current.1, search.options.max_iter)?;
+    Ok(soundest(search, [first, end].into_iter().map(Ok))?.candidate)
 }
 
 /// A component in two, and what that gains.
