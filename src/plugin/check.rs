@@ -220,17 +220,8 @@ impl Table {
     /// # Errors
     /// The number of weights at fault and the first row.
     pub fn weighing(&self) -> Result<usize> {
-        check_weights(self.weight_faults(0), self.weight_role())?;
-        let Some(Column { lane, .. }) = &self.weight else {
-            return Ok(self.n_rows);
-        };
-        let mut weight = vec![0.0; CHECKED];
-        let mut count = 0;
-        for start in (0..self.n_rows).step_by(CHECKED) {
-            let len = CHECKED.min(self.n_rows - start);
-            lane.read(start..start + len, &mut weight, |_| {});
-            count += weight[..len].iter().filter(|w| **w > 0.0).count();
-        }
+        let (faults, count) = self.weight_faults(0);
+        check_weights(faults, self.weight_role())?;
         Ok(count)
     }
 
@@ -251,7 +242,7 @@ impl Table {
     /// The faults of all rows, which are numbered from `first` on.
     pub fn faults(&self, first: usize) -> Faults {
         let d = self.d();
-        let weights = self.weight_faults(first);
+        let (weights, _) = self.weight_faults(first);
         let mut faults = Faults {
             weights,
             null: vec![Fault::default(); d],
@@ -369,27 +360,36 @@ impl Table {
         (components, faults)
     }
 
-    fn weight_faults(&self, first: usize) -> [Fault; 3] {
-        let mut faults = [Fault::default(); 3];
+    /// The faults in the weights, and the number of those above zero.
+    fn weight_faults(&self, first: usize) -> ([Fault; 3], usize) {
+        let (mut faults, mut count) = ([Fault::default(); 3], 0);
         let Some(Column { lane, .. }) = &self.weight else {
-            return faults;
+            return (faults, self.n_rows);
         };
         let mut weight = vec![0.0; self.checked()];
+        let mut null = Vec::new();
         for start in (0..self.n_rows).step_by(CHECKED) {
-            let len = CHECKED.min(self.n_rows - start);
-            let mut is_null = vec![false; len];
-            lane.read(start..start + len, &mut weight, |row| is_null[row] = true);
-            for (row, w) in weight[..len].iter().enumerate() {
-                if is_null[row] {
-                    faults[0].add(first + start + row);
-                } else if *w < 0.0 {
+            let weight = &mut weight[..CHECKED.min(self.n_rows - start)];
+            null.clear();
+            lane.read(start..start + weight.len(), weight, |row| null.push(row));
+            count += weight.iter().filter(|w| **w > 0.0).count();
+            if null.is_empty() && all_shares(weight) {
+                continue;
+            }
+            for row in &null {
+                faults[0].add(first + start + row);
+                // What a null holds is no weight.
+                weight[*row] = 0.0;
+            }
+            for (row, w) in weight.iter().enumerate() {
+                if *w < 0.0 {
                     faults[1].add(first + start + row);
                 } else if !w.is_finite() {
                     faults[2].add(first + start + row);
                 }
             }
         }
-        faults
+        (faults, count)
     }
 
     /// Length of a lane that is checked.

@@ -1,6 +1,6 @@
 //! Room for the values of a column, in few pages where the system has large ones.
 
-/// Memory from which a page of 2 MiB instead of 4 KiB pays. NumPy asks for them from the same size on.
+/// Memory from which a page of 2 MiB instead of 4 KiB pays; as in `NumPy`.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 1 << 22;
 

@@ -253,3 +253,45 @@ fn a_singular_covariance_is_named() {
     let expected = Error::NotPositiveDefinite { component: 0, feature: "x1".into() };
     assert_eq!(model.unwrap().density().unwrap_err(), expected);
 }
+
+#[test]
+fn scores_alone_are_those_of_the_e_step() {
+    let mut rows = sample(77, 3, 5);
+    let far = [1e6, -1e155, f64::MAX];
+    for column in &mut rows.columns {
+        column[..3].copy_from_slice(&far);
+    }
+    for (kind, k) in CovarianceType::ALL.into_iter().flat_map(|kind| [1, 2, 20].map(|k| (kind, k))) {
+        let mut density = model(kind, k, 3, 8).density().unwrap();
+        for level in Level::all() {
+            density.level = level;
+            let (mut whole, mut alone, mut joint) = (loaded(&rows, k), loaded(&rows, k), loaded(&rows, k));
+            density.responsibilities(&mut whole);
+            density.log_density(&mut alone);
+            assert_eq!(alone.log_density(), whole.log_density());
+            density.log_joint(&mut joint);
+            let mut labels = vec![u32::MAX; 77];
+            density.most_probable(&mut loaded(&rows, k), &mut labels);
+            for (i, label) in labels.into_iter().enumerate() {
+                let lanes = lanes(&joint, i);
+                let largest = lanes.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                assert_eq!(
+                    lanes.iter().position(|l| *l == largest),
+                    Some(label as usize),
+                    "{level:?} row {i}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn of_equal_components_the_first_is_the_most_probable() {
+    let equal = |k| {
+        let (weights, means) = (Array1::from_elem(k, 1.0 / k as f64), Array2::zeros((k, 1)));
+        Model::new(names(1), CovarianceType::Full, weights, means, Array3::ones((k, 1, 1))).unwrap()
+    };
+    let mut labels = vec![u32::MAX; 37];
+    equal(5).density().unwrap().most_probable(&mut loaded(&sample(37, 1, 2), 5), &mut labels);
+    assert_eq!(labels, [0; 37]);
+}

@@ -36,9 +36,7 @@ impl WithSimd for Shares<'_> {
             finite[0] = simd.mul_add_e_f64s(*x, zero, finite[0]);
             least[0] = simd.min_f64s(*x, least[0]);
         }
-        let all = |own: [S::f64s; TOGETHER]| {
-            own.into_iter().all(|x| simd.reduce_sum_f64s(x) == 0.0)
-        };
+        let all = |own: [S::f64s; TOGETHER]| own.into_iter().all(|x| simd.reduce_sum_f64s(x) == 0.0);
         all(finite) && all(least) && tail.iter().all(|x| x.is_finite() && *x >= 0.0)
     }
 }
