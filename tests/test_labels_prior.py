@@ -79,7 +79,7 @@ def test_numbers_below_the_labels_are_passed_over() -> None:
     fitted = df.select(m=xy.gmm.fit([4, 2, 1, 3], labels="z"))["m"][0]
     assert pg.GaussianMixture.from_struct(fitted) == of_frame
     assert of_frame == df.gmm.fit("x0", "x1", k=3, labels="z")
-    # Where none is left, the labels are what is wrong, whatever is asked for of data that cannot be fitted.
+    # Where none is left, the labels are what is wrong, whatever else is asked for.
     with says(pg.GmmError, 'labels "z" must be integers from 0 to'):
         df.gmm.fit("x0", "x1", k=[2, 1], labels="z")
     with says(ComputeError, 'labels "z" must be integers from 0 to 1'):
