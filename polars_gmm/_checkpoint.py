@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "polars-gmm checkpoint"
 _VERSION = 1
+_HEAD = f'{{"format": "{_FORMAT}", "version": '
 _CHECKSUM = ', "checksum": '
 # What a column beside the features is called where it is given.
 _OPTIONS = {"weight": "weights", "label": "labels", "start": "init"}
@@ -92,10 +93,11 @@ class Checkpoint:
         self._check_writable()
         self._starts_from_column = options["init"] == "column"
         self._start: Model | None = None
+        self._survey: str | None = None
         start = options["start"]
         self._options: dict[str, Any] = {
             **options,
-            "start": None if start is None else start.hex(),
+            "start": None if start is None else _digest(start),
             "columns": extras,
         }
 
@@ -110,18 +112,20 @@ class Checkpoint:
         loop = fit.as_loop()
         if self._start is None and self._starts_from_column:
             self._start = loop.ask()  # the first save is at the start
-        content = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "options": self._options,
-            "survey": json.loads(fit.survey.state()),
-            "n_passes": fit.n_passes or 0,
-            "seconds": [row[-1] for row in fit.history()],
-            "start": None if self._start is None else self._start.pack().hex(),
-            "loop": json.loads(loop.state()),
+        if self._survey is None:
+            self._survey = fit.survey.state()
+        start = None if self._start is None else self._start.pack().hex()
+        members = {
+            "options": json.dumps(self._options),
+            "survey": self._survey,
+            "n_passes": json.dumps(fit.n_passes or 0),
+            "seconds": json.dumps([row[-1] for row in fit.history()]),
+            "start": json.dumps(start),
+            "loop": loop.state(),
         }
+        written = "".join(f', "{name}": {text}' for name, text in members.items())
         try:
-            self._replace(_signed(json.dumps(content)))
+            self._replace(_signed(f"{_HEAD}{_VERSION}{written}}}"))
         except OSError as error:
             raise GmmError(
                 f"the checkpoint {str(self._path)!r} could not be written after iteration "
@@ -168,6 +172,22 @@ class Checkpoint:
                 f"the checkpoint {str(self._path)!r} cannot be written: {_reason(error)}; give "
                 f"the path of a file in a directory that exists and can be written to"
             ) from error
+
+    def check_replaceable(self) -> None:
+        """Raise, before any row is read, if the file exists and is no checkpoint."""
+        target = self._target()
+        try:
+            with target.open("rb") as file:
+                head = file.read(len(_HEAD))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unreadable(_reason(error)) from error
+        if head and head != _HEAD.encode():
+            raise GmmError(
+                f"checkpoint would replace {str(self._path)!r}, which is no checkpoint; give "
+                f"another path, or delete that file first"
+            )
 
     def load(self, features: list[str] | None) -> Saved | None:
         """Read the file, if there is one.
@@ -252,7 +272,7 @@ def _described(name: str, value: Any) -> str:
 
 def _signed(text: str) -> str:
     """Add the checksum of a JSON object to it."""
-    return f'{text[:-1]}{_CHECKSUM}"{_digest(text)}"}}'
+    return f'{text[:-1]}{_CHECKSUM}"{_digest(text.encode())}"}}'
 
 
 def _is_signed(text: str) -> bool:
@@ -260,8 +280,8 @@ def _is_signed(text: str) -> bool:
     return text == _signed(text.rpartition(_CHECKSUM)[0] + "}")
 
 
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def _reason(error: Exception) -> str:

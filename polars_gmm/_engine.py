@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import polars as pl
@@ -36,7 +37,7 @@ def checked_engine(engine: object) -> str:
     return engine
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """The rows of a frame as one packed column."""
 
@@ -84,7 +85,7 @@ class Table:
 
     def source(self, features: list[str] | None) -> Source:
         """Give the same rows to be streamed."""
-        names = features if self._list() is not None else None
+        names = features if self._list is not None else None
         return Source(self.frame.lazy(), self.packed, extras=self.extras, features=names)
 
     def features(self) -> list[str] | None:
@@ -92,7 +93,7 @@ class Table:
         name, dtype = self._feature_column()
         if isinstance(dtype, pl.Struct):
             return [field.name for field in dtype.fields]
-        width = self._list() if isinstance(dtype, pl.List) else getattr(dtype, "size", None)
+        width = self._list if isinstance(dtype, pl.List) else getattr(dtype, "size", None)
         if isinstance(dtype, pl.List | pl.Array):
             return None if width is None else [f"{name}[{j}]" for j in range(width)]
         return [name]
@@ -101,8 +102,9 @@ class Table:
         ((name, dtype),) = self.frame.lazy().select(self.rows).collect_schema().items()
         return name, dtype
 
+    @cached_property
     def _list(self) -> int | None:
-        """Give the length of the first list, where the features are one."""
+        """Length of the first list, where the features are one."""
         if not isinstance(self._feature_column()[1], pl.List):
             return None
         lists = self.frame.lazy().select(self.rows).filter(pl.nth(0).is_not_null())
@@ -112,7 +114,7 @@ class Table:
     def _width(self) -> int:
         """Count the numbers of a row."""
         schema = self.frame.lazy().select(self.packed).collect_schema()
-        return sum(map(_numbers, schema.dtypes())) - 1 + (self._list() or 1)
+        return sum(map(_numbers, schema.dtypes())) - 1 + (self._list or 1)
 
 
 def _numbers(dtype: Any) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ConvergenceWarning", "FitInterrupted", "GmmError", "abbreviated", "frame_errors"]
 
 _PLUGIN_SENTENCE = re.compile(r"the plugin failed with message: (.*?)(?:\n\n|\Z)", re.DOTALL)
+# What Polars before 2 makes of Ctrl-C in a source of Python's.
+_PRESSED = re.compile(r"execution of a Python source, exception: KeyboardInterrupt\b")
 _SHOWN = 6
 _LONG = 160
 
@@ -99,6 +101,8 @@ def frame_errors(schema: pl.Schema, exprs: Sequence[pl.Expr]) -> Generator[None,
     try:
         yield
     except pl.exceptions.ComputeError as error:
+        if _PRESSED.search(str(error)):
+            raise KeyboardInterrupt from error
         sentence = _PLUGIN_SENTENCE.search(str(error))
         if sentence is None:
             raise

@@ -254,15 +254,15 @@ class GmmExpr:
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
 
-        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
-        candidates (8 for k <= 2; 4 for k > 32, or covariances of more than 16384 numbers) run on it
-        side by side, the worse half leaving after each leg; then components are split and merged as
-        long as the likelihood rises, and one that collapsed on fewer than d + 1 distinct rows is
-        seeded once more. Where `n_init` is given, each candidate runs until it stops, 1000
-        iterations at most; a single one goes on as drawn. With at least 4 times as many rows as the
-        sample has, the chosen one gets up to 100 iterations more on the sample. Where the sample
-        holds but some of the rows, EM on it stops where less is left than `tol` or p / (200 n), of
-        p parameters and n rows of the sample.
+        A start is drawn on a sample of max(2048, 256 k, 8 k (d + 1)) rows, or on all rows where
+        that would be half of them or more. By default 16 candidates (8 for k <= 2; 4 for k > 32, or
+        covariances of more than 16384 numbers) run on it side by side, the worse half leaving after
+        each leg; then components are split and merged as long as the likelihood rises, and one that
+        collapsed on fewer than d + 1 distinct rows is seeded once more. Where `n_init` is given,
+        each candidate runs until it stops, 1000 iterations at most; a single one goes on as drawn.
+        With at least 4 times as many rows as the sample has, the chosen one gets up to 100
+        iterations more on the sample. Where the sample holds but some of the rows, EM on it stops
+        where less is left than `tol` or p / (200 n), of p parameters and n rows of the sample.
         ``n_iter`` and `max_iter` count none of these.
 
         Examples

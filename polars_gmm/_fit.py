@@ -307,7 +307,8 @@ def _iterate(
         if model is None or not evaluated:
             continue  # the step was refused: its seconds go to the iteration that follows
         if fit.iteration > 0:
-            report = _report(fit, model, course, max(seconds, _SHORTEST), options)
+            left = 0 if done else _iterations_left([c[2] for c in course], fit.iteration, options)
+            report = _report(fit, model, course, max(seconds, _SHORTEST), left, options)
             answers = [watch(report) for watch in watchers]
             if any(map(is_no, answers)):
                 return not done
@@ -321,7 +322,12 @@ def is_no(answer: object) -> bool:
 
 
 def _report(
-    fit: Driven, model: Model, course: list[Evaluation], seconds: float, options: FitOptions
+    fit: Driven,
+    model: Model,
+    course: list[Evaluation],
+    seconds: float,
+    left: int | None,
+    options: FitOptions,
 ) -> FitReport:
     return FitReport(
         iteration=fit.iteration,
@@ -329,7 +335,7 @@ def _report(
         change=fit.change,
         seconds=seconds,
         rows_per_second=fit.n_rows / seconds,
-        iterations_left=_iterations_left([row[2] for row in course], fit.iteration, options),
+        iterations_left=left,
         _model=model,
         _course=course,
         _length=len(course),
@@ -339,7 +345,7 @@ def _report(
 
 
 def _iterations_left(changes: Sequence[float], iteration: int, options: FitOptions) -> int | None:
-    """Estimate the iterations until less than `tol` is left of a rise that shrinks geometrically.
+    """Estimate the iterations until less than `tol` is left of a geometric rise, 1 at least.
 
     With a last change c and a ratio q of one change to the one before, what is left after j more
     iterations is c q^(j + 1) / (1 - q).
@@ -356,7 +362,7 @@ def _iterations_left(changes: Sequence[float], iteration: int, options: FitOptio
         return None
     now = last[-1] * ratio / (1 - ratio)
     needed = math.log(options["tol"] / now) / math.log(ratio) if now > options["tol"] else 0.0
-    return min(math.ceil(needed), most)
+    return min(max(math.ceil(needed), 1), max(most, 1))
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from polars_gmm._options import (
 from polars_gmm._plugin import call, pack
 from polars_gmm._prior import NormalInverseWishart
 from polars_gmm._search import covariance_types, search_in_memory
+from polars_gmm._stream import Source
 from polars_gmm._stream_search import search_streaming
 
 if TYPE_CHECKING:
@@ -162,16 +163,16 @@ class _FrameNamespace:
         Dempster, Laird & Rubin (1977); Bishop (2006), eq. 9.23-9.26. Started by a method,
         components are in lexicographic order of their means; a given start keeps its order.
 
-        A start is drawn on a sample of at most max(2048, 256 k, 8 k (d + 1)) rows. By default 16
-        candidates (8 for k <= 2; 4 for k > 32, or covariances of more than 16384 numbers) run on it
-        side by side, the worse half leaving after each leg; then components of up to four that
-        differ are split and merged as long as the likelihood rises. Of the ends, the one with the
-        fewest components that collapsed on fewer than d + 1 distinct rows is taken, and these are
-        seeded once more. Where `n_init` is given, each candidate runs until it stops, 1000
-        iterations at most; a single one goes on as drawn. With at least 4 times as many rows as the
-        sample has, the chosen one gets up to 100 iterations more on the sample. Where the sample
-        holds but some of the rows, EM on it stops where less is left than `tol` or p / (200 n), of
-        p parameters and n rows of the sample.
+        A start is drawn on a sample of max(2048, 256 k, 8 k (d + 1)) rows, or on all rows where
+        that would be half of them or more. By default 16 candidates (8 for k <= 2; 4 for k > 32, or
+        covariances of more than 16384 numbers) run on it side by side, the worse half leaving after
+        each leg; then components of up to four that differ are split and merged as long as the
+        likelihood rises. Of the ends, the one with the fewest components that collapsed on fewer
+        than d + 1 distinct rows is taken, and these are seeded once more. Where `n_init` is given,
+        each candidate runs until it stops, 1000 iterations at most; a single one goes on as drawn.
+        With at least 4 times as many rows as the sample has, the chosen one gets up to 100
+        iterations more on the sample. Where the sample holds but some of the rows, EM on it stops
+        where less is left than `tol` or p / (200 n), of p parameters and n rows of the sample.
         ``n_iter`` and `max_iter` count none of these.
 
         Examples
@@ -230,6 +231,8 @@ class _FrameNamespace:
                 on_iteration=on_iteration,
             )
         kept = None if path is None else Checkpoint(path, options, extras=table.extras)
+        if kept is not None and not resumes:
+            kept.check_replaceable()
         return drive(
             lambda phase: table.begin(
                 options, engine=read_by, checkpoint=kept if resumes else None, phase=phase
@@ -383,15 +386,16 @@ class _FrameNamespace:
         table = self._table(features, most, weights=weights, labels=labels)
         with reading_interrupted():
             column = table.column(read_by)
-        if column is None:
+            rows = table.source(table.features()) if column is None else column
+        if isinstance(rows, Source):
             return search_streaming(
-                table.source(table.features()),
+                rows,
                 candidates=candidates,
                 criterion=order,
                 progress=shows_progress,
             )
         return search_in_memory(
-            lambda: column,
+            rows,
             extras=table.extras,
             candidates=candidates,
             criterion=order,

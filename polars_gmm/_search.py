@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def covariance_types(covariance_type: object) -> list[Any]:
 
 
 def search_in_memory(
-    read: Callable[[], pl.Series],
+    column: pl.Series,
     *,
     extras: list[str],
     candidates: list[FitOptions],
@@ -87,8 +87,8 @@ def search_in_memory(
 
     Parameters
     ----------
-    read
-        Gives the column; called once.
+    column
+        Rows and extras.
     extras
         Roles of the column's fields after the rows.
     candidates
@@ -115,7 +115,7 @@ def search_in_memory(
     bar = progress_bar(len(candidates), desc="search", unit="candidate") if progress else None
     try:
         most = max(candidates, key=lambda options: options["k"])
-        rows = SharedRows(read(), pickle.dumps({"extras": extras, "options": most}))
+        rows = SharedRows(column, pickle.dumps({"extras": extras, "options": most}))
         for options in candidates:
             done.append(_fitted(rows, options))
             if progress:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from polars_gmm._lib import Model, Survey
     from polars_gmm._options import FitOptions
 
-_ROW = "polars_gmm:row"
 _COLLECTING = re.compile(r"columnar-function|in-memory-map")
 
 
@@ -46,6 +45,8 @@ class Source:
         self._schema = frame.collect_schema()
         self._packed = packed
         self._rows = frame.select(packed)
+        (name,) = self._rows.collect_schema().names()
+        self._row = f"{name}:row"
         self._in_batches: bool | None = None
 
     def read(self, scan: Scan) -> None:
@@ -94,7 +95,7 @@ class Source:
 
     def _query(self, scan: Scan) -> pl.LazyFrame:
         """Give the query that hands every morsel, with the numbers of its rows, to the pass."""
-        numbered = self._rows.with_row_index(_ROW)
+        numbered = self._rows.with_row_index(self._row)
         morsel = pl.struct(pl.nth(1), pl.nth(0))
         return numbered.select(
             call("scan", [morsel], kwargs={"scan": scan.id}, elementwise=True, shrinks=True)
@@ -102,7 +103,7 @@ class Source:
 
     def _collects(self, query: pl.LazyFrame) -> bool:
         """Tell whether this Polars would collect the column before it calls the pass."""
-        return _collecting(query) > _collecting(self._rows.with_row_index(_ROW))
+        return _collecting(query) > _collecting(self._rows.with_row_index(self._row))
 
 
 def _collecting(query: pl.LazyFrame) -> int:

@@ -25,7 +25,7 @@
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`team`] | the caller's thread and others at one list of tasks |
 //! | [`assembly`] | the same over rows that come in pieces, in any order |
-//! | [`ranges`], [`pairs`] | smallest and largest values, and covariances of neighbouring features |
+//! | [`ranges`], [`witness`] | smallest and largest values, and other sums by which rows are known |
 //! | [`survey`] | what the first pass over a stream takes: counts, moments, ranges, the start sample |
 //! | [`covariance`] | the covariance structures, the only match on their kind |
 //! | [`model`] | a validated mixture, and the M-step that makes one |
@@ -54,7 +54,6 @@ pub mod expectation;
 pub mod fit;
 pub mod linalg;
 pub mod model;
-pub mod pairs;
 pub mod pass;
 pub mod prior;
 pub mod ranges;
@@ -69,6 +68,7 @@ pub mod team;
 #[cfg(test)]
 mod testing;
 pub mod transpose;
+pub mod witness;
 
 pub use covariance::CovarianceType;
 pub use criterion::Criterion;

@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 use super::assembly::Assembly;
 use super::error::{Error, Result};
 use super::linalg::triangle;
-use super::pairs::Pairs;
 use super::pass::Summand;
 use super::ranges::{widen, Range, NOWHERE};
 use super::rows::{Block, Responsibilities, Rows};
 use super::start::{candidates, sample_rows, Candidate, Drawn, Sampler};
 use super::statistics::{Scatter, Statistics};
+use super::witness::Witness;
 
 /// A first pass in the making.
 pub struct Survey {
@@ -244,19 +244,31 @@ impl Fingerprint {
     /// What differs.
     pub fn check(&self, features: &[String], rows: u64, statistics: &Statistics) -> Result<()> {
         self.check_rows(rows)?;
+        if self.is_beyond_rounding() {
+            return same("the number of rows that count", self.n_rows, statistics.n_rows);
+        }
         self.check_weight(statistics.n_rows, statistics.total_weight)?;
         self.check_moments(features, &Moments::pooled(statistics))
     }
 
-    /// Whether the covariances of neighbouring features are the same.
+    /// Whether the covariances of neighbouring features, and the rows of each label, are the same.
     ///
     /// # Errors
     /// Both, of the first that are not.
-    pub fn check_pairs(&self, features: &[String], pairs: &Pairs) -> Result<()> {
-        for (j, sum) in pairs.sums().into_iter().enumerate() {
+    pub fn check_witness(&self, features: &[String], witness: &Witness) -> Result<()> {
+        if self.is_beyond_rounding() {
+            return Ok(());
+        }
+        for (j, sum) in witness.pairs().into_iter().enumerate() {
             self.check_covariance(features, (j + 1, j), sum / self.total_weight)?;
         }
-        Ok(())
+        let known = witness.known().into_iter().map(|(weight, means)| Known { weight, means });
+        self.check_known(features, &known.collect::<Vec<_>>())
+    }
+
+    /// Whether weights are so small that sums over them have lost digits.
+    fn is_beyond_rounding(&self) -> bool {
+        self.total_weight < f64::MIN_POSITIVE / f64::EPSILON
     }
 
     /// Whether a later survey is of the same rows.
@@ -317,6 +329,9 @@ impl Fingerprint {
         for (label, (before, now)) in self.known.iter().zip(now).enumerate() {
             let what = || format!("the weight of the rows labelled {label}");
             close(what, before.weight, now.weight, CLOSE * self.total_weight)?;
+            if before.weight == 0.0 {
+                continue;
+            }
             for (j, name) in features.iter().enumerate().take(self.means.len()) {
                 let what = || format!("the mean of {name:?} over the rows labelled {label}");
                 close(what, before.means[j], now.means[j], self.tolerance(j))?;
@@ -432,10 +447,10 @@ mod tests {
 
     #[test]
     fn the_cuts_change_nothing_and_the_sample_is_that_of_memory() {
-        let rows = whole_weights(sample(30_000, 3, 1));
+        let rows = whole_weights(sample(60_000, 3, 1));
         let expected = [3, 12, 30].map(|k| (k, super::super::start::drawn(&rows, k, 7)));
-        let first = surveyed(&rows, 30_000, false);
-        for (step, backwards) in [(1000, false), (77, true), (4096, true), (30_000, false)] {
+        let first = surveyed(&rows, 60_000, false);
+        for (step, backwards) in [(1000, false), (77, true), (4096, true), (60_000, false)] {
             let found = surveyed(&rows, step, backwards);
             assert_eq!(found.fingerprint, first.fingerprint);
             for (k, expected) in &expected {
@@ -445,7 +460,7 @@ mod tests {
                 assert_eq!((drawn.label.len(), drawn.complete), (0, false));
             }
         }
-        let few = surveyed(&whole_weights(sample(5000, 2, 1)), 100, true);
+        let few = surveyed(&whole_weights(sample(9000, 2, 1)), 100, true);
         assert!(few.sample(30).unwrap().complete);
         assert!(!few.sample(3).unwrap().complete);
     }
@@ -497,6 +512,19 @@ mod tests {
         let mut fewer = label(0);
         fewer[1] = None;
         let error = before.check_survey(&names(3), &of(&rows, &fewer)).unwrap_err().to_string();
+        assert!(error.contains("the weight of the rows labelled 1 was"), "{error}");
+        let witnessed = |label: &[Option<u32>]| {
+            let witness = Witness::about(&before.means, false, 5);
+            let labelled = Labelled { rows: &rows, label };
+            let watched = witness.watch(&labelled);
+            Pass::SEQUENTIAL.e_step(&watched, &density, Scatter::Full).unwrap();
+            witness.add(watched);
+            before.check_witness(&names(3), &witness)
+        };
+        assert_eq!(witnessed(&label(0)), Ok(()));
+        let error = witnessed(&label(1)).unwrap_err().to_string();
+        assert!(error.contains("over the rows labelled 0 was"), "{error}");
+        let error = witnessed(&fewer).unwrap_err().to_string();
         assert!(error.contains("the weight of the rows labelled 1 was"), "{error}");
         assert!(before.check_survey(&names(3), &of(&rows, &label(0))).is_ok());
     }

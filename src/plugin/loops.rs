@@ -78,7 +78,7 @@ impl Loop {
                 start::maximized(features, &sums.0, em).map_err(gmm_error)?
             }
         };
-        let canonical = matches!(options.init, Init::Draw(_)) && survey.labels().is_none();
+        let canonical = matches!(options.init, Init::Draw(_)) && !survey.is_labelled();
         Ok(Self(Em::new(start, em.clone(), canonical)))
     }
 

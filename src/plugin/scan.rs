@@ -105,6 +105,9 @@ impl Scan {
                 let batch = column(batch?.as_any().downcast_ref())?;
                 absorb(pass, &batch, next, cancelled)?;
                 next += batch.len() as u64;
+                if pass.cancelled.load(Ordering::Relaxed) {
+                    return Err(mixture::Error::Interrupted.into());
+                }
             }
             Ok(next)
         })
@@ -120,7 +123,7 @@ impl Scan {
     /// What the first pass found for a fit of `k` components, once all rows are in.
     fn overview(&self, k: usize, nulls: bool) -> PyResult<Survey> {
         let Overview { layout, labelled, surveyed } = self.0.overview(k, nulls)?;
-        Ok(Survey { k, layout, labelled, surveyed })
+        Ok(Survey { layout, labelled, surveyed })
     }
 }
 
@@ -159,8 +162,6 @@ pub fn checked(options: &[u8]) -> Result<FitOptions> {
 /// What the first pass found: by what the rows are known again, and the rows that starts are drawn on.
 #[pyclass(frozen, module = "polars_gmm._lib")]
 pub struct Survey {
-    /// Components that labels may name.
-    k: usize,
     pub layout: Layout,
     /// The largest component that a label names, if one does.
     labelled: Option<u32>,
@@ -170,7 +171,6 @@ pub struct Survey {
 /// What a checkpoint keeps of it.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    k: usize,
     features: Vec<String>,
     labelled: Option<u32>,
     fingerprint: Fingerprint,
@@ -193,7 +193,6 @@ impl Survey {
     /// What a checkpoint keeps, as JSON.
     fn state(&self) -> PyResult<String> {
         let kept = Kept {
-            k: self.k,
             features: self.layout.features.clone(),
             labelled: self.labelled,
             fingerprint: self.surveyed.fingerprint.clone(),
@@ -203,17 +202,12 @@ impl Survey {
 
     #[staticmethod]
     fn from_state(text: &str) -> PyResult<Self> {
-        let Kept { k, features, labelled, fingerprint } =
+        let Kept { features, labelled, fingerprint } =
             serde_json::from_str(text).map_err(|e| gmm_error(Error::Option(e.to_string())))?;
         if !fingerprint.is_of(features.len()) {
             return Err(gmm_error(Error::Option("its figures are not those of its features".into())));
         }
-        Ok(Self {
-            k,
-            layout: Layout::of(features),
-            labelled,
-            surveyed: Surveyed { fingerprint, sampler: None },
-        })
+        Ok(Self { layout: Layout::of(features), labelled, surveyed: Surveyed { fingerprint, sampler: None } })
     }
 
     /// Raises what differs where a later survey is of other rows.
@@ -233,12 +227,18 @@ impl Survey {
         survey.absorb(table, 0, cancelled)?;
         let labelled = table.label.iter().flatten().max().copied();
         let layout = Layout::of(table.features.clone());
-        Ok(Self { k, layout, labelled, surveyed: survey.finish()? })
+        Ok(Self { layout, labelled, surveyed: survey.finish()? })
     }
 
-    /// Components that labels may name, where the component of some row is known.
+    /// Components that labels may name, where labels are given.
     pub fn labels(&self) -> Option<usize> {
-        self.labelled.map(|_| self.k)
+        let known = self.surveyed.fingerprint.known.len();
+        (known > 0).then_some(known)
+    }
+
+    /// Whether the component of some row is known.
+    pub fn is_labelled(&self) -> bool {
+        self.labelled.is_some()
     }
 
     /// Whether statistics of a later pass are of the same rows; given responsibilities may leave some out.
@@ -251,7 +251,7 @@ impl Survey {
             return fingerprint.check_rows(pass.n_rows());
         }
         fingerprint.check(features, pass.n_rows(), statistics)?;
-        pass.pairs().map_or(Ok(()), |pairs| fingerprint.check_pairs(features, pairs))
+        pass.witness().map_or(Ok(()), |witness| fingerprint.check_witness(features, witness))
     }
 
     /// Whether labels name no component beyond `k`.

@@ -12,11 +12,11 @@ use super::check::{Faults, LabelFaults, Nulls, StartFaults};
 use super::columns::{check_width, Input, StartColumn, Table};
 use super::error::{Error, Place, Result, Role};
 use crate::mixture::assembly::Assembly;
-use crate::mixture::pairs::Pairs;
 use crate::mixture::pass::Summand;
 use crate::mixture::rows::Labels;
 use crate::mixture::statistics::Scatter;
 use crate::mixture::survey::{Survey, Surveyed};
+use crate::mixture::witness::Witness;
 use crate::mixture::{self, Density, Rows, Statistics};
 
 /// A pass that rows come to.
@@ -36,7 +36,7 @@ pub struct Stream {
 /// What a pass takes of the rows.
 enum Work {
     Survey(Box<Surveying>),
-    Expected(Vec<Job>, Option<Pairs>),
+    Expected(Vec<Job>, Option<Witness>),
     Assigned(Box<Assigning>),
 }
 
@@ -130,8 +130,9 @@ impl Stream {
         }
         // The whole scatter tells of pairs itself.
         let diagonal = jobs.iter().all(|job| job.sums.form() == Scatter::Diagonal);
-        let pairs = diagonal.then(|| Pairs::about(means));
-        Ok(Self::register(extras, features, labels, Work::Expected(jobs, pairs)))
+        let wanted = diagonal || labels.is_some();
+        let witness = wanted.then(|| Witness::about(means, diagonal, labels.unwrap_or(0)));
+        Ok(Self::register(extras, features, labels, Work::Expected(jobs, witness)))
     }
 
     /// The statistics of given responsibilities or labels.
@@ -190,19 +191,19 @@ impl Stream {
         let mut table = input.table(self.features.as_deref()).map_err(|e| e.numbered(number))?;
         match &self.work {
             Work::Survey(work) => self.survey_piece(work, &input, table, first),
-            Work::Expected(jobs, pairs) => {
+            Work::Expected(jobs, witness) => {
                 if let (Some(k), Some(column)) = (self.labels, input.label()?) {
                     table.label = table.label_faults(&column, k, true, number).0;
                 }
                 let absorb = |Job { density, sums }: &Job, rows: &dyn Rows| {
                     sums.absorb(rows, first, &Summand::expected(density), &self.cancelled)
                 };
-                let (Some(pairs), Some((watching, others))) = (pairs, jobs.split_first()) else {
+                let (Some(witness), Some((watching, others))) = (witness, jobs.split_first()) else {
                     return Ok(jobs.iter().try_for_each(|job| absorb(job, &table))?);
                 };
-                let watched = pairs.watch(&table);
+                let watched = witness.watch(&table);
                 absorb(watching, &watched)?;
-                pairs.add(watched);
+                witness.add(watched);
                 others.iter().try_for_each(|job| absorb(job, &table))?;
                 Ok(())
             }
@@ -266,10 +267,10 @@ impl Stream {
         matches!(self.work, Work::Assigned(_))
     }
 
-    /// The covariances of neighbouring features, where no model of the pass has the whole scatter.
-    pub fn pairs(&self) -> Option<&Pairs> {
-        if let Work::Expected(_, pairs) = &self.work {
-            pairs.as_ref()
+    /// What the statistics of the pass do not tell of its rows.
+    pub fn witness(&self) -> Option<&Witness> {
+        if let Work::Expected(_, witness) = &self.work {
+            witness.as_ref()
         } else {
             None
         }

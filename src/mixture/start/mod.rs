@@ -1,14 +1,14 @@
 //! Where EM begins: candidates drawn and tried on one sample of the rows.
 //!
-//! The sample holds at most `max(2048, 256 k, 8 k (d+1))` rows, those of smallest hash of seed and row number, so
-//! that it does not depend on who reads the rows in which order. Candidates are drawn by distances in units of the
-//! features' standard deviations and, in turn, in the axes in which the features are uncorrelated, as drawn and, for
-//! `k > 2`, after some of Lloyd's iterations. They run side by side on the sample; after each leg those that meet a
-//! better one leave, and so does the worse half. Then components of the best that differ are split and merged as long as
-//! the objective rises, and of their ends the one with the fewest collapsed components is taken, which are seeded once
-//! more. Random responsibilities, whose likelihood after a few iterations says nothing, are drawn once. Where `n_init`
-//! is given, so many candidates run until each stops, and the best goes on as it is; a single one goes on as it was
-//! drawn.
+//! The sample holds `max(2048, 256 k, 8 k (d+1))` rows, those of smallest hash of seed and row number, or all rows
+//! where that would be half of them or more; so that it does not depend on who reads the rows in which order.
+//! Candidates are drawn by distances in units of the features' standard deviations and, in turn, in the axes in which
+//! the features are uncorrelated, as drawn and, for `k > 2`, after some of Lloyd's iterations. They run side by side on
+//! the sample; after each leg those that meet a better one leave, and so does the worse half. Then components of the
+//! best that differ are split and merged as long as the objective rises, and of their ends the one with the fewest
+//! collapsed components is taken, which are seeded once more. Random responsibilities, whose likelihood after a few
+//! iterations says nothing, are drawn once. Where `n_init` is given, so many candidates run until each stops, and the
+//! best goes on as it is; a single one goes on as it was drawn.
 
 mod collapse;
 mod kmeans;

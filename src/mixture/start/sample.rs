@@ -11,6 +11,11 @@ pub fn sample_rows(k: usize, d: usize) -> usize {
     2048.max(256 * k).max(8 * k * (d + 1))
 }
 
+/// Whether so many rows are few enough to be taken whole: a sample of this size would leave out less than half.
+fn is_whole(n_rows: usize, size: usize) -> bool {
+    n_rows <= 2 * size
+}
+
 /// Rows, what is known of their components, and whether they are all that count.
 pub struct Drawn {
     size: usize,
@@ -26,7 +31,7 @@ pub struct Drawn {
 impl Drawn {
     /// Whether a sample of this size and seed would be the same.
     pub fn is(&self, size: usize, seed: u64) -> bool {
-        (self.complete && self.sample.n_rows() <= size) || (self.size, self.seed) == (size, seed)
+        (self.complete && is_whole(self.sample.n_rows(), size)) || (self.size, self.seed) == (size, seed)
     }
 }
 
@@ -50,7 +55,7 @@ pub struct Candidate {
 }
 
 impl Sampler {
-    /// For a sample of at most `size` rows.
+    /// For a sample of `size` rows.
     pub fn new(size: usize, seed: u64) -> Self {
         Self { size, seed, chosen: Vec::new(), limit: u64::MAX }
     }
@@ -63,20 +68,22 @@ impl Sampler {
     /// Takes rows, of a hash below the threshold at some time.
     pub fn extend(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
         self.chosen.extend(candidates.into_iter().filter(|c| c.hash < self.limit));
-        if self.chosen.len() > 2 * self.size {
+        if !is_whole(self.chosen.len(), self.size) {
             self.chosen.select_nth_unstable_by_key(self.size, |c| c.hash);
             self.limit = self.chosen[self.size].hash;
             self.chosen.truncate(self.size);
         }
     }
 
-    /// A sample of at most `size` of all rows taken, no more than the sampler is for.
+    /// A sample of `size` of all rows taken, no more than the sampler is for; all of them where they are few.
     pub fn draw(&self, d: usize, size: usize) -> Drawn {
         let mut chosen: Vec<&Candidate> = self.chosen.iter().collect();
         chosen.sort_unstable_by_key(|c| c.hash);
-        let complete = self.limit == u64::MAX && chosen.len() <= size;
+        let complete = self.limit == u64::MAX && is_whole(chosen.len(), size);
         let size = size.min(self.size);
-        chosen.truncate(size);
+        if !complete {
+            chosen.truncate(size);
+        }
         chosen.sort_unstable_by_key(|c| c.row);
         let columns = (0..d).map(|j| chosen.iter().map(|c| c.features[j]).collect()).collect();
         let weight = chosen.iter().map(|c| c.weight).collect();
@@ -135,7 +142,7 @@ impl WithSimd for Hashes<'_> {
     }
 }
 
-/// The `size` rows of smallest hash among those that count, in row order.
+/// The `size` rows of smallest hash among those that count, in row order; all of them where they are few.
 pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
     let d = rows.d();
     let mut chosen: Vec<(u64, usize)> = Vec::new();
@@ -147,14 +154,14 @@ pub fn sample(rows: &dyn Rows, size: usize, seed: u64) -> Drawn {
                 chosen.push((hash, start + i));
             }
         }
-        if chosen.len() > 2 * size {
+        if !is_whole(chosen.len(), size) {
             chosen.select_nth_unstable(size);
             limit = chosen[size].0;
             chosen.truncate(size);
         }
     });
-    let complete = limit == u64::MAX && chosen.len() <= size;
-    if chosen.len() > size {
+    let complete = limit == u64::MAX && is_whole(chosen.len(), size);
+    if !complete && chosen.len() > size {
         chosen.select_nth_unstable(size);
         chosen.truncate(size);
     }
@@ -239,8 +246,8 @@ mod tests {
             let (first, second) = (sample(&rows, drawn.0, drawn.1), sample(&rows, wanted.0, wanted.1));
             assert_eq!(first.is(wanted.0, wanted.1), first.sample.columns == second.sample.columns);
         }
-        let whole = sample(&rows, 2000, 1);
-        for (size, seed, served) in [(2000, 2, true), (9000, 1, true), (1999, 1, false)] {
+        let whole = sample(&rows, 1000, 1);
+        for (size, seed, served) in [(1000, 2, true), (9000, 1, true), (999, 1, false)] {
             assert_eq!(whole.is(size, seed), served);
         }
     }
@@ -248,11 +255,11 @@ mod tests {
     #[test]
     fn few_rows_are_taken_whole() {
         let rows = numbered(2500);
-        for size in [2000, 2001, 5000] {
+        for size in [1000, 1001, 2000, 5000] {
             let Drawn { sample, complete, .. } = sample(&rows, size, 3);
             assert_eq!((sample.weight.len(), complete), (2000, true));
         }
-        assert!(!sample(&rows, 1999, 3).complete);
+        assert!(!sample(&rows, 999, 3).complete);
         assert_eq!(sample(&numbered(0), 10, 3).sample.columns, vec![Vec::<f64>::new()]);
     }
 

@@ -1,5 +1,5 @@
-//! Covariances of neighbouring features, where a pass keeps variances alone: by them rows are known whose features
-//! stand beside others than before.
+//! What is summed up beside a pass, so that rows are known again where the statistics do not tell: covariances of
+//! neighbouring features, where a pass keeps variances alone, and the rows of each label.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,15 +8,24 @@ use pulp::{Simd, WithSimd};
 use super::rows::{Block, RowState, Rows};
 use super::simd::Level;
 
-/// `Σ w (x_j − m_j)(x_{j+1} − m_{j+1})` about given means, in the making. Rows are added in the order in which they
-/// come, so that the sums are the same to rounding only.
-pub struct Pairs {
+/// Sums about given means, in the making. Rows are added in the order in which they come, so that the sums are the same
+/// to rounding only.
+pub struct Witness {
     means: Vec<f64>,
-    sums: Mutex<Vec<f64>>,
+    sums: Mutex<Sums>,
+}
+
+/// Sums over the rows that count.
+#[derive(Clone)]
+struct Sums {
+    /// `Σ w (x_j − m_j)(x_{j+1} − m_{j+1})`; empty where they are not wanted.
+    pairs: Vec<f64>,
+    /// `Σ w` and then `Σ w (x − m)` of the rows of each label.
+    known: Vec<f64>,
 }
 
 /// Rows that are added as they are read, from the first to the last; those read again are not.
-pub struct Paired<'a> {
+pub struct Watched<'a> {
     rows: &'a dyn Rows,
     means: &'a [f64],
     seen: Mutex<Seen>,
@@ -25,32 +34,48 @@ pub struct Paired<'a> {
 /// The row that comes next, and the sums of those before it.
 struct Seen {
     next: usize,
-    sums: Vec<f64>,
+    sums: Sums,
 }
 
-impl Pairs {
-    /// Of no row yet.
-    pub fn about(means: &[f64]) -> Self {
-        Self { means: means.to_vec(), sums: Mutex::new(vec![0.0; means.len().saturating_sub(1)]) }
+impl Witness {
+    /// Of no row yet; with pairs of features, or without; of rows with labels of so many components.
+    pub fn about(means: &[f64], pairs: bool, labels: usize) -> Self {
+        let pairs = if pairs { means.len().saturating_sub(1) } else { 0 };
+        let sums = Sums { pairs: vec![0.0; pairs], known: vec![0.0; labels * (1 + means.len())] };
+        Self { means: means.to_vec(), sums: Mutex::new(sums) }
     }
 
     /// Rows to be read once from the first to the last, after which they are to be added.
-    pub fn watch<'a>(&'a self, rows: &'a dyn Rows) -> Paired<'a> {
-        let sums = vec![0.0; self.means.len().saturating_sub(1)];
-        Paired { rows, means: &self.means, seen: Mutex::new(Seen { next: 0, sums }) }
+    pub fn watch<'a>(&'a self, rows: &'a dyn Rows) -> Watched<'a> {
+        let mut sums = locked(&self.sums).clone();
+        sums.pairs.fill(0.0);
+        sums.known.fill(0.0);
+        Watched { rows, means: &self.means, seen: Mutex::new(Seen { next: 0, sums }) }
     }
 
     /// Adds rows that have been read; from any thread.
-    pub fn add(&self, rows: Paired) {
+    pub fn add(&self, rows: Watched) {
         let Seen { sums, .. } = rows.seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (all, sum) in locked(&self.sums).iter_mut().zip(sums) {
+        let mut all = locked(&self.sums);
+        let Sums { pairs, known } = &mut *all;
+        for (all, sum) in pairs.iter_mut().chain(known).zip(sums.pairs.iter().chain(&sums.known)) {
             *all += sum;
         }
     }
 
-    /// The sums over all rows so far.
-    pub fn sums(&self) -> Vec<f64> {
-        locked(&self.sums).clone()
+    /// The sums of pairs over all rows so far.
+    pub fn pairs(&self) -> Vec<f64> {
+        locked(&self.sums).pairs.clone()
+    }
+
+    /// Weight and means of the rows of each label so far.
+    pub fn known(&self) -> Vec<(f64, Vec<f64>)> {
+        let sums = locked(&self.sums);
+        let each = sums.known.chunks_exact(1 + self.means.len());
+        let means = |weight: f64, away: &[f64]| -> Vec<f64> {
+            self.means.iter().zip(away).map(|(m, a)| m + a / weight).collect()
+        };
+        each.filter_map(|label| label.split_first()).map(|(w, away)| (*w, means(*w, away))).collect()
     }
 }
 
@@ -58,7 +83,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Rows for Paired<'_> {
+impl Rows for Watched<'_> {
     fn n_rows(&self) -> usize {
         self.rows.n_rows()
     }
@@ -77,7 +102,25 @@ impl Rows for Paired<'_> {
         if block.len() < block.stride() || block.state().contains(&RowState::Null) {
             block.take_out();
         }
-        Level::chosen().run(Products { means: self.means, block, sums: &mut seen.sums });
+        let Sums { pairs, known } = &mut seen.sums;
+        add_known(self.means, block, known);
+        Level::chosen().run(Products { means: self.means, block, sums: pairs });
+    }
+}
+
+fn add_known(means: &[f64], block: &Block, known: &mut [f64]) {
+    let labels = known.len() / (1 + means.len());
+    if labels == 0 {
+        return;
+    }
+    let (stride, weight) = (block.stride(), block.weight());
+    for i in (0..block.len()).filter(|i| weight[*i] > 0.0) {
+        let Some(label) = block.label(i).map(|c| c as usize).filter(|c| *c < labels) else { continue };
+        let sums = &mut known[label * (1 + means.len())..][..1 + means.len()];
+        sums[0] += weight[i];
+        for (j, (sum, mean)) in sums[1..].iter_mut().zip(means).enumerate() {
+            *sum += weight[i] * (block.features()[j * stride + i] - mean);
+        }
     }
 }
 
@@ -131,8 +174,8 @@ mod tests {
     }
 
     /// The pairs of rows that are read by a pass, piece by piece.
-    fn paired(rows: &Sample, means: &[f64], step: usize) -> Pairs {
-        let pairs = Pairs::about(means);
+    fn paired(rows: &Sample, means: &[f64], step: usize) -> Witness {
+        let pairs = Witness::about(means, true, 0);
         let density = model(CovarianceType::Diag, 2, rows.d(), 5).density().unwrap();
         for start in (0..rows.n_rows()).step_by(step) {
             let cut = |column: &Vec<f64>| column[start..rows.n_rows().min(start + step)].to_vec();
@@ -158,11 +201,11 @@ mod tests {
         rows.weight[19] = 0.0;
         let before = surveyed(&rows);
         for step in [1, 77, 1024, 30_001] {
-            before.check_pairs(&names(3), &paired(&rows, &before.means, step)).unwrap();
+            before.check_witness(&names(3), &paired(&rows, &before.means, step)).unwrap();
         }
         let mut other = rows.clone();
         other.columns[2].swap(5, 6);
-        let error = before.check_pairs(&names(3), &paired(&other, &before.means, 999)).unwrap_err();
+        let error = before.check_witness(&names(3), &paired(&other, &before.means, 999)).unwrap_err();
         assert!(error.to_string().contains("the covariance of \"x1\" and \"x2\" was"), "{error}");
     }
 }
