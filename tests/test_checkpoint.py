@@ -115,7 +115,7 @@ def test_a_path_that_cannot_be_written_is_refused_at_once(
 
 def test_no_other_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
-    frame().write_csv(path)
+    frame().collect().write_csv(path)
     content = path.read_bytes()
     with says(pg.GmmError, "would replace .*rows.csv', which is no checkpoint; give another path"):
         unreadable().gmm.fit(**K3, checkpoint=path, engine="streaming")
@@ -294,7 +294,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         json.dumps(content),
         json.dumps({**json.loads(text), "survey": {}}),
         json.dumps({**json.loads(text), "seconds": []}),
-        text.replace('"minima": [', '"minima": [0.5, '),
+        text.replace('"minima":[', '"minima":[0.5,'),
         text.replace('"seed": 0', '"seed": 1'),
     ]
     damaged = {

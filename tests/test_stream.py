@@ -282,11 +282,11 @@ def test_a_source_that_changes_is_an_error(
         streamed(io_source(read), *NAMES, covariance_type=structure)
 
 
-LABELLED = pg.make_blobs(20_000, centers=5, seed=1)
+CLUSTERS = pg.make_blobs(20_000, centers=5, seed=1)
 LABELS: dict[str, pl.Expr] = {
     "shuffled": pl.col("label").shuffle(1),
     "fewer": pl.when(AT != 0).then("label"),
-    "others": 4 - pl.col("label"),
+    "others": (4 - pl.col("label")).cast(pl.UInt32).alias("label"),
 }
 
 
@@ -300,9 +300,9 @@ def test_labels_that_change_are_an_error(change: str, structure: Any) -> None:
         reads += 1
         return df.with_columns(LABELS[change]) if reads > 3 else df
 
-    lf = LABELLED.lazy().map_batches(read, schema=LABELLED.schema)
+    lf = CLUSTERS.lazy().map_batches(read, schema=CLUSTERS.schema)
     options: dict[str, Any] = {"k": 5, "labels": "label", "covariance_type": structure}
-    assert LABELLED.gmm.fit("x0", "x1", **options).n_iter >= 2
+    assert CLUSTERS.gmm.fit("x0", "x1", **options).n_iter >= 2
     with says(pg.GmmError, "rows are not those this fit began with", "rows labelled"):
         lf.gmm.fit("x0", "x1", **options, tol=0, max_iter=9, engine="streaming")
     assert reads > 3
@@ -316,7 +316,7 @@ def test_labels_that_appear_are_an_error() -> None:
         reads += 1
         return df if reads > 3 else df.with_columns(label=pl.lit(None, pl.UInt32))
 
-    lf = LABELLED.lazy().map_batches(read, schema=LABELLED.schema)
+    lf = CLUSTERS.lazy().map_batches(read, schema=CLUSTERS.schema)
     with says(pg.GmmError, "the weight of the rows labelled 0 was 0 and is 4000"):
         lf.gmm.fit("x0", "x1", k=5, labels="label", tol=0, max_iter=9, engine="streaming")
 
@@ -468,7 +468,7 @@ def test_the_guard_knows_what_a_plan_collects(parquet: Path) -> None:
     source = source_of(pl.scan_parquet(parquet), pl.struct("a", "b"))
     scan = first_pass()
     assert not source._collects(source._query(scan))
-    numbered = source._rows.with_row_index(_stream._ROW)
+    numbered = source._rows.with_row_index(source._row)
     morsel = pl.struct(pl.nth(1), pl.nth(0))
     for flags in ({}, {"scalar": True}, {"shrinks": True}):
         query = numbered.select(call("scan", [morsel], kwargs={"scan": scan.id}, **flags))
