@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from threading import Event
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -57,12 +58,20 @@ class Source:
         GmmError
             If the rows are not fit for it, or cannot be read once more.
         """
+        pressed = Event()
+
+        def stop() -> None:
+            pressed.set()
+            scan.cancel()
+
         try:
-            with on_interrupt(scan.cancel), frame_errors(self._schema, [self._packed]):
+            with on_interrupt(stop), frame_errors(self._schema, [self._packed]):
                 rows = self._read(scan)
         except BaseException as error:
             scan.cancel()
             scan.check()  # says it better than the query
+            if pressed.is_set() and isinstance(error, Exception):
+                raise KeyboardInterrupt from error  # what was made of it on the way
             said = not_read(error, self.passes)
             if said is None:
                 raise

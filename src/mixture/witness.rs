@@ -116,7 +116,7 @@ fn add_known(means: &[f64], block: &Block, known: &mut [f64]) {
     let (stride, weight) = (block.stride(), block.weight());
     for i in (0..block.len()).filter(|i| weight[*i] > 0.0) {
         let Some(label) = block.label(i).map(|c| c as usize).filter(|c| *c < labels) else { continue };
-        let sums = &mut known[label * (1 + means.len())..][..1 + means.len()];
+        let sums = &mut known[label * (1 + means.len())..][..=means.len()];
         sums[0] += weight[i];
         for (j, (sum, mean)) in sums[1..].iter_mut().zip(means).enumerate() {
             *sum += weight[i] * (block.features()[j * stride + i] - mean);

@@ -415,12 +415,7 @@ pub(super) fn interruptible<T: Send>(
         loop {
             let results = &mut receiver;
             match py.detach(move || results.recv_timeout(SIGNALS)) {
-                Ok(result) => {
-                    if let (Err(_), Err(signal)) = (&result, py.check_signals()) {
-                        interrupt.get_or_insert(signal);
-                    }
-                    return interrupt.map_or_else(|| Ok(result?), Err);
-                }
+                Ok(result) => return interrupt.map_or_else(|| Ok(result?), Err),
                 Err(RecvTimeoutError::Timeout) => {
                     if let Err(signal) = py.check_signals() {
                         cancelled.store(true, Ordering::Relaxed);

@@ -105,9 +105,6 @@ impl Scan {
                 let batch = column(batch?.as_any().downcast_ref())?;
                 absorb(pass, &batch, next, cancelled)?;
                 next += batch.len() as u64;
-                if pass.cancelled.load(Ordering::Relaxed) {
-                    return Err(mixture::Error::Interrupted.into());
-                }
             }
             Ok(next)
         })
