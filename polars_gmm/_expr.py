@@ -788,6 +788,7 @@ acceleration, prior, labels, criterion
             "options": checked,
             "on_failure": on_failure_option(on_failure),
             "among": among,
+            "name": self._expr.meta.output_name(raise_if_undetermined=False),
         }
         return call(function, [rows], kwargs=kwargs, scalar=scalar)
 

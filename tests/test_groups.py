@@ -147,6 +147,38 @@ def test_numbers_above_the_rows_of_a_group_are_left_out() -> None:
         collinear.gmm.fit(k=[1, 2], covariance_floor=0.0)
 
 
+@pytest.mark.parametrize("column", ["x", "v", "l"])
+def test_models_of_groups_know_their_features_by_name(column: str) -> None:
+    values = np.random.default_rng(3).normal(size=(60, 2))
+    df = pl.DataFrame({"g": [0, 1] * 30, "x": values[:, 0], "v": pl.Series(values)})
+    df = df.with_columns(l=pl.col("v").arr.to_list())
+    fit = pl.col(column).gmm.fit(1)
+    expected = df.filter(g=0).select(m=fit)["m"][0]
+    assert expected["features"] == (["x"] if column == "x" else [f"{column}[0]", f"{column}[1]"])
+    grouped = df.lazy().group_by("g", maintain_order=True).agg(m=fit)
+    for engine in ("in-memory", "streaming"):
+        assert grouped.collect(engine=engine)["m"][0] == expected
+    assert df.with_columns(m=fit.over("g"))["m"][0] == expected
+    model = pg.GaussianMixture.from_struct(grouped.collect()["m"][0])
+    assert df.select(model.predict()).height == 60
+    bad = df.with_columns(x=pl.lit(None, pl.Float64), v=None, l=None).with_columns(
+        v=pl.lit(None, pl.Array(pl.Float64, 2)), l=pl.lit(None, pl.List(pl.Float64))
+    )
+    with says(ComputeError, f'"{column}'):
+        bad.group_by("g").agg(m=fit)
+
+
+def test_broken_models_are_told_of_at_once() -> None:
+    """Each equals no other, and none is compared with all others."""
+    model = pg.GaussianMixture([1.0], [[0.0, 0.0]], [np.eye(2)], features=["x", "y"])
+    struct = model.to_struct()
+    broken = {**struct[0], "means": [[0.0, None]]}
+    many = pl.DataFrame({"m": [broken]}, schema={"m": struct.dtype})[[0] * 100_000]
+    rows = many.with_columns(x=pl.lit(1.0), y=pl.lit(2.0))
+    with says(ComputeError, "means are ragged or have nulls"):
+        rows.select(xy.gmm.predict("m"))
+
+
 def test_several_k_need_a_start_that_is_drawn() -> None:
     df = grouped_rows(1, 30).with_columns(z=pl.lit(0))
     for init in (pl.col("z"), df.gmm.fit("x", "y", k=2)):

@@ -133,6 +133,14 @@ impl Input {
         Ok(Self { rows, extras: roles.iter().cloned().zip(fields).collect() })
     }
 
+    /// With this name, if it has none: Polars takes it from the column of a group.
+    pub fn named(mut self, name: Option<&str>) -> Self {
+        if let Some(name) = name.filter(|_| self.rows.name().is_empty()) {
+            self.rows.rename(name.into());
+        }
+        self
+    }
+
     fn extra(&self, role: &str) -> Option<&Series> {
         self.extras.iter().find(|(r, _)| r == role).map(|(_, series)| series)
     }

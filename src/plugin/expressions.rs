@@ -253,7 +253,7 @@ fn fit_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field> {
 }
 
 fn fit(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(first(inputs)?, &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?.named(kwargs.name.as_deref());
     let model = train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)?;
     Ok(packed_series(&PlSmallStr::from_str(input.name()), &[model]))
 }
@@ -263,7 +263,7 @@ fn fit_predict_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field
 }
 
 fn fit_predict(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(first(inputs)?, &kwargs.extras)?;
+    let input = Input::new(first(inputs)?, &kwargs.extras)?.named(kwargs.name.as_deref());
     let name = PlSmallStr::from_str(input.name());
     match train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)? {
         Some(model) => {

@@ -94,6 +94,9 @@ pub struct FitKwargs {
     pub on_failure: OnFailure,
     #[serde(default)]
     among: Option<Among>,
+    /// Name of the feature column, if it is known: that of a group has none.
+    #[serde(default)]
+    pub name: Option<String>,
 }
 
 /// Several numbers of components, and how the best is chosen.

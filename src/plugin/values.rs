@@ -502,6 +502,9 @@ impl StructModels {
             for numbers in [&self.weights, &self.means, &self.covariances] {
                 numbers.hash(row, &mut hasher);
             }
+            if !self.equal(row, row) {
+                hasher.write_usize(row); // With nulls inside it equals no row: none need be compared.
+            }
         }
         hasher.finish()
     }
