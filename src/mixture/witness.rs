@@ -12,11 +12,12 @@ use super::simd::Level;
 /// to rounding only.
 pub struct Witness {
     means: Vec<f64>,
+    with_pairs: bool,
+    labels: usize,
     sums: Mutex<Sums>,
 }
 
 /// Sums over the rows that count.
-#[derive(Clone)]
 struct Sums {
     /// `Σ w (x_j − m_j)(x_{j+1} − m_{j+1})`; empty where they are not wanted.
     pairs: Vec<f64>,
@@ -37,19 +38,23 @@ struct Seen {
     sums: Sums,
 }
 
+impl Sums {
+    fn zero(d: usize, pairs: bool, labels: usize) -> Self {
+        let pairs = if pairs { d.saturating_sub(1) } else { 0 };
+        Self { pairs: vec![0.0; pairs], known: vec![0.0; labels * (1 + d)] }
+    }
+}
+
 impl Witness {
     /// Of no row yet; with pairs of features, or without; of rows with labels of so many components.
     pub fn about(means: &[f64], pairs: bool, labels: usize) -> Self {
-        let pairs = if pairs { means.len().saturating_sub(1) } else { 0 };
-        let sums = Sums { pairs: vec![0.0; pairs], known: vec![0.0; labels * (1 + means.len())] };
-        Self { means: means.to_vec(), sums: Mutex::new(sums) }
+        let sums = Mutex::new(Sums::zero(means.len(), pairs, labels));
+        Self { means: means.to_vec(), with_pairs: pairs, labels, sums }
     }
 
     /// Rows to be read once from the first to the last, after which they are to be added.
     pub fn watch<'a>(&'a self, rows: &'a dyn Rows) -> Watched<'a> {
-        let mut sums = locked(&self.sums).clone();
-        sums.pairs.fill(0.0);
-        sums.known.fill(0.0);
+        let sums = Sums::zero(self.means.len(), self.with_pairs, self.labels);
         Watched { rows, means: &self.means, seen: Mutex::new(Seen { next: 0, sums }) }
     }
 

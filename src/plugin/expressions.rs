@@ -252,8 +252,13 @@ fn fit_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field> {
     fitted_field(fields, kwargs, DataType::Binary)
 }
 
+/// The rows to fit, by the name of their column.
+fn fit_input(inputs: &[Series], kwargs: &FitKwargs) -> Result<Input> {
+    Ok(Input::new(first(inputs)?, &kwargs.extras)?.named(kwargs.name.as_deref()))
+}
+
 fn fit(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(first(inputs)?, &kwargs.extras)?.named(kwargs.name.as_deref());
+    let input = fit_input(inputs, kwargs)?;
     let model = train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)?;
     Ok(packed_series(&PlSmallStr::from_str(input.name()), &[model]))
 }
@@ -263,7 +268,7 @@ fn fit_predict_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field
 }
 
 fn fit_predict(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
-    let input = Input::new(first(inputs)?, &kwargs.extras)?.named(kwargs.name.as_deref());
+    let input = fit_input(inputs, kwargs)?;
     let name = PlSmallStr::from_str(input.name());
     match train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)? {
         Some(model) => {
