@@ -90,6 +90,7 @@ class Checkpoint:
         self, path: str | PathLike[str], options: FitOptions, *, extras: list[str]
     ) -> None:
         self._path = Path(path)
+        self._place = self._path.absolute()  # the working directory may change
         self._check_writable()
         self._starts_from_column = options["init"] == "column"
         self._start: Model | None = None
@@ -127,10 +128,14 @@ class Checkpoint:
         try:
             self._replace(_signed(f"{_HEAD}{_VERSION}{written}}}"))
         except OSError as error:
+            rest = (
+                "it holds the state before, from which resume=True goes on once it can be written"
+                if self._target().exists()
+                else "no state is left; name a file that can be written until the fit ends"
+            )
             raise GmmError(
                 f"the checkpoint {str(self._path)!r} could not be written after iteration "
-                f"{fit.iteration}: {_reason(error)}; it holds the state before, from which "
-                f"resume=True goes on once it can be written"
+                f"{fit.iteration}: {_reason(error)}; {rest}"
             ) from error
 
     def _replace(self, text: str) -> None:
@@ -146,11 +151,12 @@ class Checkpoint:
 
     def _target(self) -> Path:
         """Give the file itself, where the path is a link to it."""
-        return Path(os.path.realpath(self._path))
+        return Path(os.path.realpath(self._place))
 
     def _temporary(self) -> Path:
+        """Give what a save writes first: one file, so that one left by a kill does not stay."""
         target = self._target()
-        return target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        return target.with_name(f".{target.name}.tmp")
 
     def _check_writable(self) -> None:
         """Raise, before any row is read, why the file could not be written."""
@@ -158,9 +164,10 @@ class Checkpoint:
             target = self._target()
             if target.exists() and not target.is_file():
                 what = "a directory" if target.is_dir() else "no regular file"
+                folder = self._path if target.is_dir() else Path()
                 raise GmmError(
                     f"checkpoint must be the path of a file, but {str(self._path)!r} is {what}; "
-                    f"name a file, such as {str(self._path / 'fit.json')!r}"
+                    f"name a file, such as {str(folder / 'fit.json')!r}"
                 )
             temporary = self._temporary()
             temporary.touch()
@@ -203,7 +210,7 @@ class Checkpoint:
             If it is no checkpoint, or one of a fit with other features or options.
         """
         try:
-            text = self._path.read_text(encoding="utf-8")
+            text = self._place.read_text(encoding="utf-8")
             content = json.loads(text)
         except FileNotFoundError:
             return None

@@ -190,7 +190,8 @@ class GaussianMixture:
     def n_passes(self) -> int | None:
         """Number of times the fit read all rows of a lazy frame, the first pass included.
 
-        None where the rows were in memory, and when not made by a fit; kept by JSON and pickle.
+        Of several k, the passes of the one returned. None where the rows were in memory, and when
+        not made by a fit; kept by JSON and pickle.
         """
         return self._passes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,22 @@ def test_a_path_that_cannot_be_written_is_refused_at_once(
     for empty in ("", b"fit.json"):
         with says(pg.GmmError, "checkpoint must be the path of a file"):
             frame().gmm.fit(**K3, checkpoint=empty)  # type: ignore[arg-type]
+
+
+def test_the_file_stays_where_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    (here / ".fit.json.tmp").write_text("left by a kill")
+    frame().gmm.fit(**K3, checkpoint="fit.json", on_iteration=lambda _: monkeypatch.chdir(there))
+    assert [path.name for path in here.iterdir()] == ["fit.json"]
+    assert not list(there.iterdir())
+    words = "could not be written after iteration .* no state is left"
+    with says(pg.GmmError, words):
+        frame().gmm.fit(
+            **K3, checkpoint=here / "fit.json", on_iteration=lambda _: shutil.rmtree(here, True)
+        )
 
 
 def test_no_other_file_is_replaced(tmp_path: Path) -> None:

@@ -598,27 +598,35 @@ def test_ctrl_c_ends_a_stream_at_once(parquet: Path, way: str) -> None:
 
 # Memory
 
+# Pages of a file that Polars maps are not the fit's: anonymous memory is watched.
 PEAK = """
 import sys
+import threading
 import polars as pl
 import polars_gmm as pg
 
-def status(key):
+def anonymous():
     with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) / 1024 for line in file if line.startswith(key))
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("RssAnon"))
+
+def peak(work):
+    before, most, done = anonymous(), [0.0], threading.Event()
+    def watch():
+        while not done.wait(0.002):
+            most[0] = max(most[0], anonymous() - before)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    work()
+    done.set()
+    watcher.join()
+    return most[0]
 
 path, out = sys.argv[1:]
 lf = pl.scan_parquet([path] * 20)
 start = pl.scan_parquet(path).head(1000).gmm.fit(k=2, max_iter=1, tol=0)
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-before = status("VmRSS")
-lf.gmm.fit(k=2, init=start, max_iter=1, tol=0, engine="streaming")
-print(status("VmHWM") - before)
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")
-lf.select("x0", "x1", "x2", "x3").with_columns(z=start.predict()).select("z").sink_parquet(out)
-print(status("VmHWM") - before)
+print(peak(lambda: lf.gmm.fit(k=2, init=start, max_iter=1, tol=0, engine="streaming")))
+columns = lf.select("x0", "x1", "x2", "x3")
+print(peak(lambda: columns.with_columns(z=start.predict()).select("z").sink_parquet(out)))
 """
 
 
@@ -630,7 +638,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         PEAK, str(tmp_path / "million.parquet"), str(tmp_path / "z.parquet"), POLARS_MAX_THREADS="2"
     )
     fit, score = map(float, printed.split())
-    assert fit < 300, "MiB; the columns have 610"
+    assert 1 < fit < 300, "MiB; the columns have 610"
     assert score < 400
 
 

@@ -58,14 +58,21 @@ pub fn unpack(bytes: &[u8]) -> Result<Model> {
         return Err(decode("the bytes do not begin as a packed model does"));
     };
     check_version(u32::from(*version))?;
-    let (wire, rest): (Wire<Vec<f64>, Vec<f64>>, _) = postcard::take_from_bytes(body).map_err(decode)?;
+    let (wire, rest): (Wire<Vec<f64>, Vec<f64>>, _) =
+        postcard::take_from_bytes(body).map_err(|_| decode("its bytes are cut off or were changed"))?;
     if !rest.is_empty() {
         return Err(decode(format!("{} bytes are left over at its end", rest.len())));
     }
     let (k, d) = (wire.weights.len(), wire.features.len());
     let shape = wire.covariance_type.structure().shape(k, d);
-    let means = Array2::from_shape_vec((k, d), wire.means).map_err(decode)?;
-    let covariances = Array3::from_shape_vec(shape, wire.covariances).map_err(decode)?;
+    let (entries, of_means) = (wire.covariances.len(), wire.means.len());
+    let means = Array2::from_shape_vec((k, d), wire.means);
+    let covariances = Array3::from_shape_vec(shape, wire.covariances);
+    let (Ok(means), Ok(covariances)) = (means, covariances) else {
+        return Err(decode(format!(
+            "its {k} weights and {d} features do not go with {of_means} entries of means and {entries} of covariances"
+        )));
+    };
     build(wire.features, wire.covariance_type, wire.weights, means, covariances, wire.training)
 }
 
@@ -129,7 +136,7 @@ impl<'de> Deserialize<'de> for Model {
     }
 }
 
-/// Refuses formats of the future.
+/// Refuses formats that are not known.
 ///
 /// # Errors
 /// A sentence with both versions.
@@ -300,8 +307,11 @@ mod tests {
     }
 
     #[test]
-    fn later_versions_are_refused_as_such() {
+    fn other_versions_are_refused_as_such() {
         let model = model(CovarianceType::Diag, 2, 2, 5);
+        let remedy = |got| check_version(got).unwrap_err().to_string();
+        assert!(remedy(2).ends_with("upgrade this package"));
+        assert!(remedy(0).ends_with("it was not written by this package"));
         for got in [0, 2, 3, 255] {
             let mut bytes = pack(&model);
             bytes[MAGIC.len()] = got;

@@ -165,8 +165,11 @@ pub enum Error {
         reason: String,
     },
 
-    /// A model of a later format.
-    #[error("this model has format version {got}, but versions 1 to {supported} can be read; upgrade this package")]
+    /// A model of a format that is not known.
+    #[error(
+        "this model has format version {got}, but versions 1 to {supported} can be read; {}",
+        if got > supported { "upgrade this package" } else { "it was not written by this package" }
+    )]
     Version {
         /// Its version.
         got: u32,

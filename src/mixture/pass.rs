@@ -51,11 +51,11 @@ pub(super) fn leaf_rows(d: usize, k: usize) -> usize {
 /// Leaves of a short pass, whose statistics may all be held at a time.
 const SHORT: usize = 16;
 
-/// Rows of a block, whose features and responsibilities stay in a first-level cache if they can.
+/// Rows of a block, whose features, their differences from a mean, and responsibilities stay in a first-level cache.
 pub fn block_rows(d: usize, k: usize) -> usize {
-    match d + k {
-        0..=32 => 256,
-        33..=64 => 128,
+    match 2 * d + k {
+        0..=12 => 256,
+        13..=20 => 128,
         _ => 64,
     }
 }

@@ -260,7 +260,7 @@ fn fit_input(inputs: &[Series], kwargs: &FitKwargs) -> Result<Input> {
 fn fit(inputs: &[Series], kwargs: &FitKwargs) -> PolarsResult<Series> {
     let input = fit_input(inputs, kwargs)?;
     let model = train::fit(&input, &kwargs.candidates()?, kwargs.on_failure)?;
-    Ok(packed_series(&PlSmallStr::from_str(input.name()), &[model]))
+    Ok(packed_series(&PlSmallStr::from_str(input.name()), &[model])?)
 }
 
 fn fit_predict_field(fields: &[Field], kwargs: &FitKwargs) -> PolarsResult<Field> {
@@ -296,7 +296,7 @@ fn pack_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {
 
 fn pack(inputs: &[Series], _: &NoKwargs) -> PolarsResult<Series> {
     let (name, models) = all_models(inputs)?;
-    Ok(packed_series(name, &models))
+    Ok(packed_series(name, &models)?)
 }
 
 fn unpack_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {

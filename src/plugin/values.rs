@@ -10,8 +10,9 @@ use ndarray::{Array1, Array2, Array3};
 use polars::prelude::{
     DataType, Field, IntoSeries, NamedFrom, PlSmallStr, PolarsResult, Series, StructChunked,
 };
-use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray};
+use polars_arrow::array::{Array, BinaryViewArray, ListArray, PrimitiveArray, Utf8ViewArray, View};
 use polars_arrow::bitmap::Bitmap;
+use polars_arrow::datatypes::ArrowDataType;
 use polars_arrow::offset::{Offsets, OffsetsBuffer};
 
 use super::cache::Factorised;
@@ -190,10 +191,20 @@ pub fn statistics_series(name: &PlSmallStr, features: &[String], statistics: &St
     Ok(StructChunked::from_series(name.clone(), 1, series.iter())?.into_series())
 }
 
-/// Packed models.
-pub fn packed_series(name: &PlSmallStr, models: &[Option<Model>]) -> Series {
-    let packed: Vec<Option<Vec<u8>>> = models.iter().map(|model| model.as_ref().map(codec::pack)).collect();
-    Series::new(name.clone(), packed)
+/// Packed models. One of them, which is what each of many groups gives, takes no more room than its bytes.
+///
+/// # Errors
+/// If the bytes are more than an Arrow array can hold.
+pub fn packed_series(name: &PlSmallStr, models: &[Option<Model>]) -> Result<Series> {
+    let [Some(model)] = models else {
+        let packed = models.iter().map(|model| model.as_ref().map(codec::pack));
+        return Ok(Series::new(name.clone(), packed.collect::<Vec<Option<Vec<u8>>>>()));
+    };
+    let bytes = codec::pack(model);
+    let views = vec![View::new_from_bytes(&bytes, 0, 0)];
+    let array =
+        BinaryViewArray::try_new(ArrowDataType::BinaryView, views.into(), vec![bytes.into()].into(), None)?;
+    Ok(Series::from_array(name.clone(), array))
 }
 
 /// A column of nested lists of numbers, one chunk, for random access.

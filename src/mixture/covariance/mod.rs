@@ -144,19 +144,17 @@ fn component(
 }
 
 /// A covariance for each component: its own, or the pooled one where the component weighs nothing.
-fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut Vec<f64>)) -> Vec<f64> {
+fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut [f64])) -> Vec<f64> {
     let shared = OnceCell::new();
     let mut covariances = Vec::with_capacity(statistics.k() * form.covariance_len(statistics.d()));
-    let mut covariance = Vec::new();
     for (c, &weight) in statistics.weight().iter().enumerate() {
-        covariance.clear();
+        let first = covariances.len();
         if weight > 0.0 {
-            covariance.extend(component(statistics, c, form, weight));
+            covariances.extend(component(statistics, c, form, weight));
         } else {
-            covariance.extend_from_slice(shared.get_or_init(|| pooled(statistics, form)));
+            covariances.extend_from_slice(shared.get_or_init(|| pooled(statistics, form)));
         }
-        finish(&mut covariance);
-        covariances.append(&mut covariance);
+        finish(&mut covariances[first..]);
     }
     covariances
 }
@@ -164,11 +162,7 @@ fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut Vec<f64>)) 
 /// An array of the structure's shape; the vector has that many entries by construction.
 fn shaped(structure: &dyn Structure, statistics: &Statistics, values: Vec<f64>) -> Array3<f64> {
     let shape = structure.shape(statistics.k(), statistics.d());
-    let mut array = Array3::zeros(shape);
-    for (a, v) in array.iter_mut().zip(values) {
-        *a = v;
-    }
-    array
+    Array3::from_shape_vec(shape, values).unwrap_or_else(|_| Array3::zeros(shape))
 }
 
 #[cfg(test)]

@@ -30,11 +30,9 @@ impl Structure for Spherical {
     }
 
     fn maximize(&self, statistics: &Statistics, floor: &Floor) -> Array3<f64> {
-        let variances = each(statistics, Scatter::Diagonal, |v| {
-            let variance = v.iter().sum::<f64>() / v.len() as f64;
-            v.clear();
-            v.push(floor.clip_variance(variance));
-        });
+        let diagonals = each(statistics, Scatter::Diagonal, |_| {});
+        let variance = |v: &[f64]| floor.clip_variance(v.iter().sum::<f64>() / v.len() as f64);
+        let variances = diagonals.chunks_exact(statistics.d().max(1)).map(variance).collect();
         shaped(self, statistics, variances)
     }
 }

@@ -105,9 +105,11 @@ const BATCH: usize = 16;
 struct Effort {
     /// Candidates drawn.
     candidates: u32,
-    /// EM steps each of them takes first, not accelerated: on few rows that costs half as much. Two fifths go then.
+    /// EM steps each of them takes first, not accelerated: on few rows that costs half as much.
     warm_up: u32,
-    /// Those that are left for the moves between optima.
+    /// Those that go on then.
+    warm: usize,
+    /// Those that are left for the moves between optima; one more where all of them have collapsed.
     finalists: usize,
     /// EM iterations each candidate gets before half of them go.
     leg: u32,
@@ -116,10 +118,10 @@ struct Effort {
 /// More where there are more optima, less where each costs much.
 const fn effort(k: usize, large: bool) -> Effort {
     match k {
-        0..=2 if !large => Effort { candidates: 8, warm_up: 4, finalists: 2, leg: 4 },
-        0..=2 => Effort { candidates: 8, warm_up: 0, finalists: 1, leg: 6 },
-        3..=32 if !large => Effort { candidates: 16, warm_up: 0, finalists: 4, leg: 6 },
-        _ => Effort { candidates: 4, warm_up: 0, finalists: 1, leg: 6 },
+        0..=2 if !large => Effort { candidates: 8, warm_up: 2, warm: 3, finalists: 1, leg: 4 },
+        0..=2 => Effort { candidates: 8, warm_up: 0, warm: 8, finalists: 1, leg: 6 },
+        3..=32 if !large => Effort { candidates: 16, warm_up: 0, warm: 16, finalists: 4, leg: 6 },
+        _ => Effort { candidates: 4, warm_up: 0, warm: 4, finalists: 1, leg: 6 },
     }
 }
 

@@ -1,10 +1,12 @@
 //! Candidates side by side on the sample: the worse half leaves after each leg, which is twice as long as the one before
 //! (successive halving: Jamieson & Talwalkar 2016). Those that are left run until each stops. One that comes where a better
-//! one is, or ends at the optimum of one that has ended, leaves too, and one that left in the last halving takes its place.
+//! one is, or ends at the optimum of one that has ended, leaves too, and one that left in the last halving takes its place;
+//! so does one where all that are found have collapsed.
 
 use super::super::error::{Error, Result};
 use super::super::fit::{Em, Options};
 use super::super::model::Model;
+use super::collapse::Judged;
 use super::{objective, scored, Effort, Scored, Search};
 
 /// Mean objectives of candidates that stopped and differ by no more belong to one optimum;
@@ -25,14 +27,13 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
             Err(error) => failure = error,
         }
     }
-    let Effort { warm_up, finalists, mut leg, .. } = effort;
+    let Effort { warm_up, warm, finalists, mut leg, .. } = effort;
     if warm_up > 0 {
         let options = Options { accelerate: false, tol: 0.0, ..search.options.clone() };
         let again = |em: &Em, options: &Options| Em::new(em.ask().clone(), options.clone(), false);
         let cold = field.iter().map(|em| again(em, &options)).collect();
-        let mut warm = run(search, cold, Some(warm_up), &mut failure)?;
-        warm.truncate((3 * warm.len()).div_ceil(5));
-        field = warm.iter().map(|em| again(em, search.options)).collect();
+        let warmed_up = run(search, cold, Some(warm_up), &mut failure)?;
+        field = warmed_up.iter().take(warm).map(|em| again(em, search.options)).collect();
     }
     let mut last_to_leave = Vec::new();
     while field.len() > finalists {
@@ -42,8 +43,9 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
     }
     let mut found: Vec<Em> = Vec::new();
     let mut waiting = last_to_leave.into_iter();
-    while found.len() < finalists {
-        field.extend(waiting.by_ref().take(finalists - found.len() - field.len()));
+    let mut wanted = finalists;
+    while found.len() < wanted {
+        field.extend(waiting.by_ref().take(wanted - found.len() - field.len()));
         if field.is_empty() {
             break;
         }
@@ -58,6 +60,9 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
         }
         field = going;
         leg *= 2;
+        if found.len() == finalists && wanted == finalists && !any_is_sound(search, &found)? {
+            wanted += 1;
+        }
     }
     if found.is_empty() {
         return Err(failure);
@@ -90,6 +95,18 @@ fn run(search: Search, field: Vec<Em>, iterations: Option<u32>, failure: &mut Er
         }
     }
     Ok(apart)
+}
+
+/// Whether no component of one of them has collapsed.
+fn any_is_sound(search: Search, found: &[Em]) -> Result<bool> {
+    for em in found {
+        match Judged::new(search, scored(em)) {
+            Ok(judged) if judged.lost.is_empty() => return Ok(true),
+            Err(Error::Interrupted) => return Err(Error::Interrupted),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(false)
 }
 
 /// Whether two candidates are on their way to one optimum, or have stopped there.
