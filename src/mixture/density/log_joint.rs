@@ -210,12 +210,23 @@ impl<const V: usize> Norm for Panels<V> {
             for panel in 1..=differences.len() / PANEL {
                 let (own, rest) = entries.split_at(panel * PANEL);
                 entries = rest;
+                let (square, corner) = own.split_at((panel - 1) * PANEL);
+                let (before, beside) = differences.split_at(square.len());
                 let mut z = [[zero; V]; PANEL];
-                for (a, x) in own.iter().zip(&*differences) {
+                for (a, x) in square.iter().zip(before) {
                     for i in 0..PANEL {
                         let a = simd.splat_f64s(a[i]);
                         for v in 0..V {
                             z[i][v] = simd.mul_add_e_f64s(a, x[v], z[i][v]);
+                        }
+                    }
+                }
+                let (corner, beside) = (&corner[..PANEL], &beside[..PANEL]);
+                for j in 0..PANEL {
+                    for i in j..PANEL {
+                        let a = simd.splat_f64s(corner[j][i]);
+                        for v in 0..V {
+                            z[i][v] = simd.mul_add_e_f64s(a, beside[j][v], z[i][v]);
                         }
                     }
                 }

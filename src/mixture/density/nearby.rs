@@ -21,7 +21,7 @@ use crate::mixture::simd::Lanes;
 pub const MANY: usize = 48;
 /// Rows evaluated together, a multiple of those that a kernel takes at a time.
 const TOGETHER: usize = 96;
-const TOGETHER_WIDE: usize = 64;
+const TOGETHER_WIDE: usize = 96;
 /// Components of this squared distance from a box, in their own variances, are near it.
 const NEAR: f64 = 12.0;
 

@@ -244,7 +244,9 @@ impl<const C: usize> Sums for Tiles<C> {
         let (zeros, scratch) = scratch.split_at_mut(vectors);
         let (tiles, _) = scratch.as_chunks_mut::<TILE>();
         let (products, differences) = tiles.split_at_mut(vectors);
-        zeros.fill(simd.splat_f64s(0.0));
+        if !d.is_multiple_of(TILE) {
+            zeros.fill(simd.splat_f64s(0.0));
+        }
         sums[0] = simd.add_f64s(sums[0], sum::<S>(simd, rows.share));
         let (means, scatter) = sums.split_at_mut((1 + d) * step);
         for t in 0..d.div_ceil(TILE) {
@@ -257,7 +259,12 @@ impl<const C: usize> Sums for Tiles<C> {
             }
             let means = &mut means[(1 + t * TILE) * step..];
             let (squares, triangle) = scatter[tiles_before(t) * step..].split_at_mut(t * TILE * TILE * step);
-            corner::<S>(simd, Tile { x, g, share: rows.share }, z, products, means, triangle);
+            let tile = Tile { x, g, share: rows.share };
+            if t == 0 {
+                corner::<S, false>(simd, tile, z, products, means, triangle);
+                continue;
+            }
+            corner::<S, true>(simd, tile, z, products, means, triangle);
             let squares = squares.chunks_exact_mut(TILE * TILE * step);
             for (own, columns) in squares.zip(left.chunks_exact(vectors)) {
                 for first in (0..TILE).step_by(C) {
@@ -315,10 +322,10 @@ struct Tile<'a, S: Simd> {
     share: &'a [S::f64s],
 }
 
-/// The triangle of a tile on the diagonal and the means of its features; leaves `z = x − g` and the products of shares
-/// with it.
+/// The triangle of a tile on the diagonal and the means of its features; leaves `z = x − g` and, where tiles stand left of
+/// it, the products of shares with it.
 #[inline(always)]
-fn corner<S: Simd>(
+fn corner<S: Simd, const LEFT: bool>(
     simd: S,
     Tile { x, g, share }: Tile<S>,
     z: &mut [[S::f64s; TILE]],
@@ -342,7 +349,10 @@ fn corner<S: Simd>(
                 own[r][c] = simd.mul_add_e_f64s(a[r], b[c], own[r][c]);
             }
         }
-        (products[v], z[v]) = (a, b);
+        z[v] = b;
+        if LEFT {
+            products[v] = a;
+        }
     }
     // Means end where features do.
     for (r, total) in means.iter_mut().step_by(step).zip(mean) {
