@@ -18,11 +18,11 @@ const CLOSE: f64 = 3e-2;
 /// long as one does not.
 pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> Result<Vec<Scored>> {
     let mut failure = Error::Interrupted;
-    let mut field: Vec<Em> = Vec::new();
+    let mut models: Vec<Model> = Vec::new();
     for candidate in candidates {
         match candidate {
-            Ok(model) if field.iter().any(|em| em.ask().has_components_of(&model)) => {}
-            Ok(model) => field.push(Em::new(model, search.options.clone(), false)),
+            Ok(model) if models.iter().any(|other| other.has_components_of(&model)) => {}
+            Ok(model) => models.push(model),
             Err(Error::Interrupted) => return Err(Error::Interrupted),
             Err(error) => failure = error,
         }
@@ -30,18 +30,17 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
     let Effort { warm_up, warm, finalists, mut leg, .. } = effort;
     if warm_up > 0 {
         let options = Options { accelerate: false, tol: 0.0, ..search.options.clone() };
-        let again = |em: &Em, options: &Options| Em::new(em.ask().clone(), options.clone(), false);
-        let cold = field.iter().map(|em| again(em, &options)).collect();
-        let warmed_up = run(search, cold, Some(warm_up), &mut failure)?;
-        field = warmed_up.iter().take(warm).map(|em| again(em, search.options)).collect();
+        let warmed_up = run(search, started(models, &options), Some(warm_up), &mut failure)?;
+        models = warmed_up.iter().take(warm).map(|em| em.ask().clone()).collect();
     }
+    let mut field = started(models, search.options);
     let mut last_to_leave = Vec::new();
     while field.len() > finalists {
         field = run(search, field, Some(leg), &mut failure)?;
         last_to_leave = field.split_off(field.len().div_ceil(2));
         leg *= 2;
     }
-    let mut found: Vec<Em> = Vec::new();
+    let mut found: Vec<Loop> = Vec::new();
     let mut waiting = last_to_leave.into_iter();
     let mut wanted = finalists;
     while found.len() < wanted {
@@ -67,11 +66,18 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
     if found.is_empty() {
         return Err(failure);
     }
-    Ok(found.iter().map(scored).collect())
+    Ok(found.iter().map(|em| scored(em)).collect())
+}
+
+/// A loop, which is large, where it can be passed on.
+type Loop = Box<Em>;
+
+fn started(models: Vec<Model>, options: &Options) -> Vec<Loop> {
+    models.into_iter().map(|model| Box::new(Em::new(model, options.clone(), false))).collect()
 }
 
 /// The candidates after so many iterations, or until each stops, the best first, without those that have met a better one.
-fn run(search: Search, field: Vec<Em>, iterations: Option<u32>, failure: &mut Error) -> Result<Vec<Em>> {
+fn run(search: Search, field: Vec<Loop>, iterations: Option<u32>, failure: &mut Error) -> Result<Vec<Loop>> {
     let ran = search.each(field, |search, mut em| {
         search.run(&mut em, iterations)?;
         if search.large {
@@ -88,7 +94,7 @@ fn run(search: Search, field: Vec<Em>, iterations: Option<u32>, failure: &mut Er
         }
     }
     field.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
-    let mut apart: Vec<Em> = Vec::new();
+    let mut apart: Vec<Loop> = Vec::new();
     for em in field {
         if !apart.iter().any(|other| have_met(search, other, &em)) {
             apart.push(em);
@@ -98,7 +104,7 @@ fn run(search: Search, field: Vec<Em>, iterations: Option<u32>, failure: &mut Er
 }
 
 /// Whether no component of one of them has collapsed.
-fn any_is_sound(search: Search, found: &[Em]) -> Result<bool> {
+fn any_is_sound(search: Search, found: &[Loop]) -> Result<bool> {
     for em in found {
         match Judged::new(search, scored(em)) {
             Ok(judged) if judged.lost.is_empty() => return Ok(true),
