@@ -84,11 +84,11 @@ impl Density {
         let (k, d) = (model.k(), model.d());
         let factors = Factors::new(model)?;
         let half_log_2pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
-        let constant =
-            |(c, weight): (usize, &f64)| weight.ln() - d as f64 * half_log_2pi + factors.log_det(c);
-        let log_constant = model.weights().iter().enumerate().map(constant).collect();
+        let log_weights: Vec<f64> = model.weights().iter().map(|weight| weight.ln()).collect();
+        let constant = |(c, log_weight)| log_weight - d as f64 * half_log_2pi + factors.log_det(c);
+        let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
-        let negligible = model.weights().iter().map(|weight| NEGLIGIBLE + weight.ln()).collect();
+        let negligible = log_weights.into_iter().map(|log_weight| NEGLIGIBLE + log_weight).collect();
         let (precisions, row_bounds) = if k < MANY { (Vec::new(), Vec::new()) } else { reciprocals(model) };
         Ok(Self {
             level: Level::chosen(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::super::linalg::{cholesky, clip_eigenvalues};
+use super::super::linalg::{cholesky, clip_eigenvalues, dot};
 use super::super::rows::Sample;
 
 /// Directions of less variance than this, relative to the features', are as good as none.
@@ -104,7 +104,7 @@ impl Scaled<'_> {
     /// Greedy k-means++: each next center is, of a few rows drawn with probability proportional to weight times
     /// squared distance to the nearest center, the one that leaves the smallest sum of them.
     pub fn plus_plus(&self, k: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
-        let first = self.row(draw(&self.weight, rng));
+        let first = self.row(draw(&self.weight, self.weight.iter().sum(), rng));
         self.plus_plus_from(vec![first], k, rng)
     }
 
@@ -122,12 +122,13 @@ impl Scaled<'_> {
         }
         while centers.len() < k && !self.is_cancelled() {
             let masses: Vec<f64> = nearest.iter().zip(&self.weight).map(|(d, w)| d * w).collect();
+            let total = dot(&nearest, &self.weight);
             let mut best: Option<(f64, usize, Vec<f64>)> = None;
             for _ in 0..trials {
-                let row = draw(&masses, rng);
+                let row = draw(&masses, total, rng);
                 let mut distances = self.distances(&self.row(row));
                 distances.iter_mut().zip(&nearest).for_each(|(d, n)| *d = d.min(*n));
-                let inertia: f64 = distances.iter().zip(&self.weight).map(|(d, w)| d * w).sum();
+                let inertia = dot(&distances, &self.weight);
                 if best.as_ref().is_none_or(|(b, ..)| inertia < *b) {
                     best = Some((inertia, row, distances));
                 }
@@ -174,8 +175,7 @@ impl Scaled<'_> {
                 }
             }
         }
-        let inertia = nearest.iter().zip(&self.weight).map(|(d, w)| d * w).sum();
-        (component, inertia)
+        (component, dot(&nearest, &self.weight))
     }
 
     /// Moves the centers to the means of their rows, so many times at most.
@@ -205,9 +205,8 @@ impl Scaled<'_> {
     }
 }
 
-/// An index drawn with probability proportional to its mass; any index if all masses are zero.
-fn draw(masses: &[f64], rng: &mut ChaCha8Rng) -> usize {
-    let total: f64 = masses.iter().sum();
+/// An index drawn with probability proportional to its mass, a share of their total; any index if all masses are zero.
+fn draw(masses: &[f64], total: f64, rng: &mut ChaCha8Rng) -> usize {
     let u: f64 = rng.random();
     if !(total > 0.0 && total.is_finite()) {
         return ((u * masses.len() as f64) as usize).min(masses.len().saturating_sub(1));
@@ -319,12 +318,12 @@ mod tests {
         let mut rng = rng(5);
         let mut counts = [0_i32; 5];
         for _ in 0..4000 {
-            counts[draw(&masses, &mut rng)] += 1;
+            counts[draw(&masses, masses.iter().sum(), &mut rng)] += 1;
         }
         assert_eq!((counts[0], counts[2], counts[4]), (0, 0, 0));
         assert!((counts[3] - 3000).abs() < 140, "{counts:?}");
         for masses in [[0.0; 3], [f64::INFINITY, 1.0, 1.0], [f64::NAN; 3]] {
-            assert!((0..100).all(|_| draw(&masses, &mut rng) < 3));
+            assert!((0..100).all(|_| draw(&masses, masses.iter().sum(), &mut rng) < 3));
         }
     }
 }

@@ -118,7 +118,7 @@ struct Effort {
 /// More where there are more optima, less where each costs much.
 const fn effort(k: usize, large: bool) -> Effort {
     match k {
-        0..=2 if !large => Effort { candidates: 8, warm_up: 2, warm: 3, finalists: 1, leg: 4 },
+        0..=2 if !large => Effort { candidates: 8, warm_up: 1, warm: 3, finalists: 1, leg: 4 },
         0..=2 => Effort { candidates: 8, warm_up: 0, warm: 8, finalists: 1, leg: 6 },
         3..=32 if !large => Effort { candidates: 16, warm_up: 0, warm: 16, finalists: 4, leg: 6 },
         _ => Effort { candidates: 4, warm_up: 0, warm: 4, finalists: 1, leg: 6 },

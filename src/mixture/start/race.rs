@@ -49,9 +49,10 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
             break;
         }
         let iterations = (field.len() > 1).then_some(leg);
+        let total = search.sample.weight.iter().sum();
         let mut going = Vec::new();
         for em in run(search, field, iterations, &mut failure)? {
-            if found.iter().any(|other| have_met(search, other, &em)) {
+            if found.iter().any(|other| have_met(search, total, other, &em)) {
                 continue;
             }
             let list = if em.is_done() { &mut found } else { &mut going };
@@ -94,9 +95,10 @@ fn run(search: Search, field: Vec<Loop>, iterations: Option<u32>, failure: &mut 
         }
     }
     field.sort_by(|a, b| objective(b).total_cmp(&objective(a)));
+    let total = search.sample.weight.iter().sum();
     let mut apart: Vec<Loop> = Vec::new();
     for em in field {
-        if !apart.iter().any(|other| have_met(search, other, &em)) {
+        if !apart.iter().any(|other| have_met(search, total, other, &em)) {
             apart.push(em);
         }
     }
@@ -115,9 +117,8 @@ fn any_is_sound(search: Search, found: &[Loop]) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether two candidates are on their way to one optimum, or have stopped there.
-fn have_met(search: Search, a: &Em, b: &Em) -> bool {
-    let total: f64 = search.sample.weight.iter().sum();
+/// Whether two candidates are on their way to one optimum, or have stopped there; rows weigh `total`.
+fn have_met(search: Search, total: f64, a: &Em, b: &Em) -> bool {
     let difference = (objective(a) - objective(b)).abs() / total;
     let stopped = a.is_done() && b.is_done() && difference <= search.options.tol.max(SAME);
     stopped || (difference <= CLOSE && a.ask().is_near(b.ask()))
