@@ -269,7 +269,7 @@ def test_the_value_of_a_constant_column_does_not_matter(structure: Any) -> None:
 def test_degenerate_data_give_finite_models_that_hold_the_floor(name: str, structure: Any) -> None:
     df = degenerate()[name]
     for k in (1, 2, 4):
-        model = df.gmm.fit(k=k, covariance_type=structure, tol=TOL)
+        model = df.gmm.fit(k=k, covariance_type=structure)
         parameters = parameters_of(model)
         assert all(np.isfinite(values).all() for values in parameters)
         assert abs(model.weights.sum() - 1) <= 1e-12

@@ -21,7 +21,6 @@ use crate::mixture::simd::Lanes;
 pub const MANY: usize = 48;
 /// Rows evaluated together, a multiple of those that a kernel takes at a time.
 const TOGETHER: usize = 96;
-const TOGETHER_WIDE: usize = 96;
 /// Components of this squared distance from a box, in their own variances, are near it.
 const NEAR: f64 = 12.0;
 
@@ -64,15 +63,15 @@ impl<'a> Nearby<'a> {
     /// the block's lanes are responsibilities in these components, all others are negligible. Puts
     /// the leaf in order.
     pub fn for_each_block(&self, leaf: &mut Block, block: &mut Block, mut visit: impl FnMut(&Block, &[u32])) {
-        let (cells, together) = match &self.order {
-            Order::Tree(tree, _) => (tree.cells(leaf), TOGETHER),
-            Order::Leading(leading) => (leading.likeliest(leaf), TOGETHER_WIDE),
+        let cells = match &self.order {
+            Order::Tree(tree, _) => tree.cells(leaf),
+            Order::Leading(leading) => leading.likeliest(leaf),
         };
         let order = in_order(leaf, &cells);
         leaf.keep(&order);
         let mut distances = Lanes::default();
-        for (i, rows) in order.chunks(together).enumerate() {
-            block.take(leaf, i * together..i * together + rows.len());
+        for (i, rows) in order.chunks(TOGETHER).enumerate() {
+            block.take(leaf, i * TOGETHER..i * TOGETHER + rows.len());
             let near = match &self.order {
                 Order::Tree(_, bounds) => self.near_box(bounds, block, &mut distances),
                 Order::Leading(_) => {

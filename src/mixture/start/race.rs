@@ -43,13 +43,13 @@ pub fn race(search: Search, candidates: Vec<Result<Model>>, effort: Effort) -> R
     let mut found: Vec<Loop> = Vec::new();
     let mut waiting = last_to_leave.into_iter();
     let mut wanted = finalists;
+    let total = search.sample.weight.iter().sum();
     while found.len() < wanted {
         field.extend(waiting.by_ref().take(wanted - found.len() - field.len()));
         if field.is_empty() {
             break;
         }
         let iterations = (field.len() > 1).then_some(leg);
-        let total = search.sample.weight.iter().sum();
         let mut going = Vec::new();
         for em in run(search, field, iterations, &mut failure)? {
             if found.iter().any(|other| have_met(search, total, other, &em)) {
