@@ -205,14 +205,11 @@ impl<'a> Summand<'a> {
         }
     }
 
-    /// Leaves responsibilities in the components of a block that starts at a row.
+    /// Leaves shares in the components of a block that starts at a row.
     pub(super) fn fill(&self, start: usize, block: &mut Block) {
         match self {
-            Self::Expected { density, .. } => density.effective_responsibilities(block),
-            Self::Assigned(given) => {
-                block.clear();
-                given.assign(start, block);
-            }
+            Self::Expected { density, .. } => density.shares(block),
+            Self::Assigned(given) => block.assign(*given, start),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::simd::Lanes;
+use super::simd::{all_finite, Lanes};
 use super::transpose::transpose;
 
 /// Rows are padded to a multiple of this: four vectors of the widest instruction set.
@@ -57,11 +57,15 @@ pub struct Block {
     d: usize,
     k: usize,
     pub(super) features: Lanes,
-    weight: Lanes,
+    pub(super) weight: Lanes,
     state: Vec<RowState>,
+    /// Whether all rows are valid.
+    valid: bool,
     /// The components of rows that are known to belong to one; empty where none is.
     label: Vec<Option<u32>>,
     pub(super) responsibilities: Lanes,
+    /// What responsibilities, as they lie in their lanes, are multiplied with for shares `w r` of the rows.
+    pub(super) scale: Lanes,
     pub(super) log_density: Lanes,
     pub(super) entropy: Lanes,
     pub(super) scratch: Lanes,
@@ -81,11 +85,13 @@ impl Block {
         }
         self.responsibilities.resize(k * self.stride);
         self.weight.refill(self.stride, 1.0);
+        self.scale.resize(self.stride);
         self.log_density.refill(self.stride, 0.0);
         self.entropy.refill(self.stride, 0.0);
         self.label.clear();
         self.state.clear();
         self.state.resize(len, RowState::Valid);
+        self.valid = true;
     }
 
     /// Resets the block, reads its rows from `rows`, and takes out those that cannot count.
@@ -159,6 +165,7 @@ impl Block {
     /// Marks row `i` as null.
     pub fn mark_null(&mut self, i: usize) {
         self.state[i] = RowState::Null;
+        self.valid = false;
     }
 
     /// Says which components the rows belong to, as far as that is known; to be called by [`Rows::read`].
@@ -250,11 +257,19 @@ impl Block {
         }
     }
 
-    /// Takes all rows out of all components, and forgets what an E-step said of them.
-    pub(super) fn clear(&mut self) {
+    /// Takes responsibilities of the rows from `start` that are given; those of rows that weigh nothing may be anything.
+    pub(super) fn assign(&mut self, given: &dyn Responsibilities, start: usize) {
         self.responsibilities.fill(0.0);
         self.log_density.fill(0.0);
         self.entropy.fill(0.0);
+        self.scale.copy_from_slice(&self.weight);
+        given.assign(start, self);
+        if self.weight[..self.len].contains(&0.0) {
+            for lane in self.responsibilities.chunks_exact_mut(self.stride) {
+                let rows = lane.iter_mut().zip(&*self.weight);
+                rows.filter(|(_, w)| **w == 0.0).for_each(|(r, _)| *r = 0.0);
+            }
+        }
     }
 
     /// log p(x) of the rows, after an E-step.
@@ -268,30 +283,26 @@ impl Block {
     }
 
     fn mark_not_finite(&mut self) {
-        let mut probe = std::mem::take(&mut self.log_density);
+        if all_finite(&self.features) {
+            return;
+        }
         for lane in self.features.chunks_exact(self.stride.max(1)) {
-            for (p, x) in probe.iter_mut().zip(lane) {
-                *p += x * 0.0;
+            for (x, state) in lane.iter().zip(&mut self.state) {
+                if !x.is_finite() && *state == RowState::Valid {
+                    (*state, self.valid) = (RowState::NotFinite, false);
+                }
             }
         }
-        for (p, state) in probe.iter_mut().zip(&mut self.state) {
-            if *p != 0.0 && *state == RowState::Valid {
-                *state = RowState::NotFinite;
-            }
-            *p = 0.0;
-        }
-        self.log_density = probe;
     }
 
     /// Leaves zeros, that weigh nothing, where rows cannot count.
     pub(super) fn take_out(&mut self) {
         self.weight[self.len..].fill(0.0);
-        for i in 0..self.len {
-            if self.state[i] != RowState::Valid {
-                self.weight[i] = 0.0;
-                for j in 0..self.d {
-                    self.features[j * self.stride + i] = 0.0;
-                }
+        let states = if self.valid { &[][..] } else { &self.state[..] };
+        for (i, _) in states.iter().enumerate().filter(|(_, state)| **state != RowState::Valid) {
+            self.weight[i] = 0.0;
+            for j in 0..self.d {
+                self.features[j * self.stride + i] = 0.0;
             }
         }
     }

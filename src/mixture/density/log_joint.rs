@@ -9,13 +9,13 @@ use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{Block, LOWEST};
 
 /// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
-/// weighs nothing.
+/// weighs nothing, and the largest of each row, of lanes before `first` too, where its log density will be.
 pub struct LogJoint<'a> {
     pub density: &'a Density,
     pub block: &'a mut Block,
     pub first: usize,
-    /// Whether the block holds the largest of other components, so that a component of many features may be left, at a
-    /// bound from above, as soon as that is negligible for some rows.
+    /// Whether the largest of lanes before `first` are near those of all, so that a component of many features may be
+    /// left, at a bound from above, as soon as that is negligible for some rows.
     pub leaving: bool,
 }
 
@@ -50,13 +50,29 @@ impl WithSimd for LogJoint<'_> {
 }
 
 /// What a norm is taken by.
-struct Component<'a, S: Simd> {
+struct Component<'a> {
     mean: &'a [f64],
     factor: &'a [f64],
-    /// A norm that has come to `enough − 2 largest` for rows counts no more.
+    /// A norm that has come to `enough − 2 largest` for rows counts no more; infinite if all norms count.
     enough: f64,
-    /// Of the rows; empty if all norms count.
-    largest: &'a [S::f64s],
+}
+
+/// What a norm becomes, and the largest that there have been of each row.
+struct Joint<'a, S: Simd> {
+    constant: S::f64s,
+    out: &'a mut [S::f64s],
+    largest: &'a mut [S::f64s],
+}
+
+impl<S: Simd> Joint<'_, S> {
+    /// `constant − ½ norm` of vector `v` of rows.
+    #[inline(always)]
+    fn set(&mut self, simd: S, v: usize, norm: S::f64s) {
+        let joint = simd.mul_add_e_f64s(simd.splat_f64s(-0.5), norm, self.constant);
+        let joint = simd.max_f64s(joint, simd.splat_f64s(LOWEST));
+        self.out[v] = joint;
+        self.largest[v] = simd.max_f64s(self.largest[v], joint);
+    }
 }
 
 /// How `‖A (x − μ)‖²` is computed for the rows of a lane.
@@ -64,13 +80,13 @@ trait Norm {
     /// Scratch numbers needed for `d` features and vectors of `lanes`.
     fn scratch(d: usize, lanes: usize) -> usize;
 
-    /// `features` are `d` lanes of as many vectors as `out`.
+    /// `features` are `d` lanes of as many vectors as `joint`.
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        component: Component<S>,
+        component: Component,
         scratch: &mut [S::f64s],
-        out: &mut [S::f64s],
+        joint: Joint<S>,
     );
 }
 
@@ -81,26 +97,21 @@ fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, f
     block.scratch.resize(N::scratch(d, S::F64_LANES));
     let (features, _) = S::as_simd_f64s(&block.features);
     let (scratch, _) = S::as_mut_simd_f64s(&mut block.scratch);
-    let (largest, _) = S::as_mut_simd_f64s(if leaving { &mut block.log_density } else { &mut [] });
-    let (half, lowest) = (simd.splat_f64s(-0.5), simd.splat_f64s(LOWEST));
+    let (largest, _) = S::as_mut_simd_f64s(&mut block.log_density);
+    if first == 0 {
+        largest.fill(simd.splat_f64s(LOWEST));
+    }
     for (c, joint) in block.responsibilities.chunks_exact_mut(stride).skip(first).enumerate() {
         let constant = density.log_constant[c];
         if constant == f64::NEG_INFINITY {
             joint.fill(constant);
             continue;
         }
-        let (joint, _) = S::as_mut_simd_f64s(joint);
+        let (out, _) = S::as_mut_simd_f64s(joint);
         let (mean, factor) = (&density.means[c * d..][..d], density.factors.of(c));
-        let enough = 2.0 * (constant - density.negligible[c]);
-        let component = Component::<S> { mean, factor, enough, largest };
-        N::norm::<S>(simd, features, component, scratch, joint);
-        let constant = simd.splat_f64s(constant);
-        for joint in &mut *joint {
-            *joint = simd.max_f64s(simd.mul_add_e_f64s(half, *joint, constant), lowest);
-        }
-        for (largest, joint) in largest.iter_mut().zip(joint) {
-            *largest = simd.max_f64s(*largest, *joint);
-        }
+        let enough = if leaving { 2.0 * (constant - density.negligible[c]) } else { f64::INFINITY };
+        let joint = Joint { constant: simd.splat_f64s(constant), out, largest };
+        N::norm::<S>(simd, features, Component { mean, factor, enough }, scratch, joint);
     }
 }
 
@@ -116,11 +127,11 @@ impl<const D: usize> Norm for Small<D> {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        Component { mean, factor, .. }: Component<S>,
+        Component { mean, factor, .. }: Component,
         _: &mut [S::f64s],
-        out: &mut [S::f64s],
+        mut joint: Joint<S>,
     ) {
-        let vectors = out.len();
+        let vectors = joint.out.len();
         let x: [&[S::f64s]; D] = std::array::from_fn(|j| &features[j * vectors..][..vectors]);
         let mut m = [simd.splat_f64s(0.0); D];
         let mut a = [[simd.splat_f64s(0.0); D]; D];
@@ -130,7 +141,8 @@ impl<const D: usize> Norm for Small<D> {
                 a[i][j] = simd.splat_f64s(factor[triangle(i) + j]);
             }
         }
-        for (v, out) in out.iter_mut().enumerate() {
+        joint.largest = &mut joint.largest[..vectors];
+        for v in 0..vectors {
             let mut difference = m;
             let mut norm = simd.splat_f64s(0.0);
             for i in 0..D {
@@ -141,7 +153,7 @@ impl<const D: usize> Norm for Small<D> {
                 }
                 norm = if i == 0 { simd.mul_f64s(z, z) } else { simd.mul_add_e_f64s(z, z, norm) };
             }
-            *out = norm;
+            joint.set(simd, v, norm);
         }
     }
 }
@@ -158,12 +170,12 @@ impl Norm for Diagonal {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        Component { mean, factor, .. }: Component<S>,
+        Component { mean, factor, .. }: Component,
         _: &mut [S::f64s],
-        out: &mut [S::f64s],
+        mut joint: Joint<S>,
     ) {
-        let vectors = out.len();
-        for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
+        let vectors = joint.out.len();
+        for g in 0..vectors / GROUP {
             let mut norm = [simd.splat_f64s(0.0); GROUP];
             for ((lane, mean), a) in features.chunks_exact(vectors).zip(mean).zip(factor) {
                 let (mean, a) = (simd.splat_f64s(*mean), simd.splat_f64s(*a));
@@ -173,7 +185,9 @@ impl Norm for Diagonal {
                     norm[v] = simd.mul_add_e_f64s(z, z, norm[v]);
                 }
             }
-            out.copy_from_slice(&norm);
+            for v in 0..GROUP {
+                joint.set(simd, g * GROUP + v, norm[v]);
+            }
         }
     }
 }
@@ -190,14 +204,14 @@ impl<const V: usize> Norm for Panels<V> {
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        Component { mean, factor, enough, largest }: Component<S>,
+        Component { mean, factor, enough }: Component,
         scratch: &mut [S::f64s],
-        out: &mut [S::f64s],
+        mut joint: Joint<S>,
     ) {
-        let vectors = out.len();
+        let vectors = joint.out.len();
         let (zero, two) = (simd.splat_f64s(0.0), simd.splat_f64s(2.0));
         let (differences, _) = scratch.as_chunks_mut::<V>();
-        for (g, out) in out.chunks_exact_mut(V).enumerate() {
+        for g in 0..vectors / V {
             for ((lane, mean), difference) in features.chunks_exact(vectors).zip(mean).zip(&mut *differences)
             {
                 let (x, mean) = (&lane[g * V..][..V], simd.splat_f64s(*mean));
@@ -235,8 +249,8 @@ impl<const V: usize> Norm for Panels<V> {
                         norm[v] = simd.mul_add_e_f64s(z[v], z[v], norm[v]);
                     }
                 }
-                if panel.is_power_of_two() && !largest.is_empty() {
-                    let largest = &largest[g * V..][..V];
+                if panel.is_power_of_two() && enough < f64::INFINITY {
+                    let largest = &joint.largest[g * V..][..V];
                     let mut least = simd.splat_f64s(f64::INFINITY);
                     for v in 0..V {
                         least = simd.min_f64s(least, simd.mul_add_e_f64s(two, largest[v], norm[v]));
@@ -246,7 +260,9 @@ impl<const V: usize> Norm for Panels<V> {
                     }
                 }
             }
-            out.copy_from_slice(&norm);
+            for v in 0..V {
+                joint.set(simd, g * V + v, norm[v]);
+            }
         }
     }
 }

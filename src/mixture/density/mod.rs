@@ -13,7 +13,7 @@
 use self::log_joint::{panel_row, panels, LogJoint, SMALL};
 pub use self::nearby::{Nearby, MANY};
 use self::scores::{LogSumExp, MostProbable};
-use self::softmax::{Largest, LogSoftmax, Softmax};
+use self::softmax::{Largest, LogSoftmax, Smallest, Softmax};
 use std::sync::Arc;
 
 use ndarray::Axis;
@@ -130,9 +130,9 @@ impl Density {
         self.settle(block);
     }
 
-    /// Leaves largest log joint densities where log densities will be, and heeds far rows and labels.
+    /// Heeds far rows and labels.
     fn settle(&self, block: &mut Block) {
-        if self.level.run(Largest { block }) <= LOWEST {
+        if self.level.run(Smallest(&block.log_density)) <= LOWEST {
             self.judge_far_rows(block);
         }
         if block.keep_labels() {
@@ -179,18 +179,20 @@ impl Density {
     /// The whole E-step: responsibilities in the block's components, log p and entropy of its rows.
     pub fn responsibilities(&self, block: &mut Block) {
         self.log_joint(block);
-        self.level.run(Softmax { block, negligible: &vec![EXP_MIN; self.k], sparse: false });
+        let negligible = &vec![EXP_MIN; self.k];
+        self.level.run(Softmax { block, negligible, sparse: false, normalised: true });
     }
 
-    /// The E-step for statistics: responsibilities too small to change them are zero.
-    pub fn effective_responsibilities(&self, block: &mut Block) {
+    /// The E-step for statistics: shares `w r` of the block's rows in its components, zero where they are too small to
+    /// change anything, and log p and entropy.
+    pub fn shares(&self, block: &mut Block) {
         self.level.run(LogJoint { density: self, block, first: 0, leaving: false });
-        self.settled_responsibilities(block, false);
+        self.settled_shares(block, false);
     }
 
-    fn settled_responsibilities(&self, block: &mut Block, sparse: bool) {
+    fn settled_shares(&self, block: &mut Block, sparse: bool) {
         self.settle(block);
-        self.level.run(Softmax { block, negligible: &self.negligible, sparse });
+        self.level.run(Softmax { block, negligible: &self.negligible, sparse, normalised: false });
     }
 
     /// log p of the block's rows alone.

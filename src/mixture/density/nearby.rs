@@ -12,7 +12,7 @@ use pulp::{Simd, WithSimd};
 
 use super::leading::Leading;
 use super::log_joint::LogJoint;
-use super::softmax::Largest;
+use super::softmax::Smallest;
 use super::{Density, Factors};
 use crate::mixture::rows::{Block, LOWEST, PAD};
 use crate::mixture::simd::Lanes;
@@ -60,7 +60,7 @@ impl<'a> Nearby<'a> {
     }
 
     /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there;
-    /// the block's lanes are responsibilities in these components, all others are negligible. Puts
+    /// the block's lanes are shares in these components, all others are negligible. Puts
     /// the leaf in order.
     pub fn for_each_block(&self, leaf: &mut Block, block: &mut Block, mut visit: impl FnMut(&Block, &[u32])) {
         let cells = match &self.order {
@@ -79,7 +79,7 @@ impl<'a> Nearby<'a> {
                     rows.iter().map(|row| cells[*row as usize]).collect()
                 }
             };
-            let components = self.responsibilities(block, near, &distances);
+            let components = self.shares(block, near, &distances);
             visit(block, &components);
         }
     }
@@ -101,9 +101,9 @@ impl<'a> Nearby<'a> {
         self.density.log_constant[c] - 0.5 * distances[c]
     }
 
-    /// Leaves responsibilities in the components that matter to the block, and gives these: those that are near, and
-    /// what bounds of distances leave of the others.
-    fn responsibilities(&self, block: &mut Block, near: Vec<u32>, distances: &[f64]) -> Vec<u32> {
+    /// Leaves shares in the components that matter to the block, and gives these: those that are near, and what bounds
+    /// of distances leave of the others.
+    fn shares(&self, block: &mut Block, near: Vec<u32>, distances: &[f64]) -> Vec<u32> {
         let Density { level, k, negligible, .. } = self.density;
         let mut components = near;
         components.extend((0..block.len()).filter_map(|i| block.label(i)));
@@ -111,7 +111,7 @@ impl<'a> Nearby<'a> {
         components.dedup();
         let near = components.len();
         self.log_joint(block, &components, 0, false);
-        let least = level.run(Largest { block });
+        let least = level.run(Smallest(&block.log_density));
         let known = least > LOWEST;
         let matters = |c: usize| !known || self.bound(c, distances) - least > negligible[c];
         let mut others: Vec<u32> = (0..*k).filter(|c| matters(*c)).map(|c| c as u32).collect();
@@ -119,7 +119,7 @@ impl<'a> Nearby<'a> {
         components.append(&mut others);
         self.log_joint(block, &components[near..], near, known);
         block.rename_labels(&components);
-        self.density.of(&components).settled_responsibilities(block, true);
+        self.density.of(&components).settled_shares(block, true);
         components
     }
 

@@ -10,42 +10,55 @@ use pulp::{Simd, WithSimd};
 
 use super::GROUP;
 use crate::mixture::rows::{Block, LOWEST};
-use crate::mixture::simd::{exp, ln, EXP_MIN};
+use crate::mixture::simd::{exp, exp_in_range, ln, EXP_MIN};
 
-/// Leaves the largest log joint density of each row where its log density will be; gives the smallest of those.
+/// Leaves the largest log joint density of each row where its log density will be.
 pub struct Largest<'a> {
     pub block: &'a mut Block,
 }
 
 impl WithSimd for Largest<'_> {
-    type Output = f64;
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (largest, _) = S::as_mut_simd_f64s(&mut self.block.log_density);
         let (joint, _) = S::as_simd_f64s(&self.block.responsibilities);
-        let mut smallest = simd.splat_f64s(0.0);
         largest.fill(simd.splat_f64s(LOWEST));
         for lane in joint.chunks_exact(largest.len().max(1)) {
             for (max, x) in largest.iter_mut().zip(lane) {
                 *max = simd.max_f64s(*max, *x);
             }
         }
-        for max in largest {
-            smallest = simd.min_f64s(smallest, *max);
+    }
+}
+
+/// The smallest of some numbers, at most zero.
+pub struct Smallest<'a>(pub &'a [f64]);
+
+impl WithSimd for Smallest<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let mut smallest = simd.splat_f64s(0.0);
+        for x in S::as_simd_f64s(self.0).0 {
+            smallest = simd.min_f64s(smallest, *x);
         }
         simd.reduce_min_f64s(smallest)
     }
 }
 
-/// Leaves responsibilities in the place of log joint densities, and log p and entropy of each row, whose largest log
-/// joint density is where its log density will be.
+/// Leaves responsibilities, or `exp t_c` and `w / s` as their scale, in the place of log joint densities, and log p and
+/// entropy of each row, whose largest log joint density is where its log density will be.
 pub struct Softmax<'a> {
     pub block: &'a mut Block,
-    /// For each component, what `t_c` must exceed for its responsibility not to be zero.
+    /// For each component, what `t_c` must exceed for `exp t_c` not to be zero, [`EXP_MIN`] at least.
     pub negligible: &'a [f64],
     /// Whether most are expected to be negligible.
     pub sparse: bool,
+    /// Whether responsibilities themselves are wanted.
+    pub normalised: bool,
 }
 
 impl WithSimd for Softmax<'_> {
@@ -53,10 +66,12 @@ impl WithSimd for Softmax<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { block, negligible, sparse } = self;
+        let Self { block, negligible, sparse, normalised } = self;
         let (log_density, _) = S::as_mut_simd_f64s(&mut block.log_density);
         let (entropy, _) = S::as_mut_simd_f64s(&mut block.entropy);
         let (joint, _) = S::as_mut_simd_f64s(&mut block.responsibilities);
+        let (weight, _) = S::as_simd_f64s(&block.weight);
+        let (scale, _) = S::as_mut_simd_f64s(&mut block.scale);
         let vectors = log_density.len();
         let (zero, one) = (simd.splat_f64s(0.0), simd.splat_f64s(1.0));
         for first in (0..vectors).step_by(GROUP) {
@@ -73,7 +88,7 @@ impl WithSimd for Softmax<'_> {
                     let t = simd.sub_f64s(lane[v], max[v]);
                     let counts = simd.greater_than_f64s(t, negligible);
                     let t = simd.select_f64s(counts, t, zero);
-                    let e = simd.select_f64s(counts, exp::<S>(simd, t), zero);
+                    let e = simd.select_f64s(counts, exp_in_range::<S>(simd, t), zero);
                     sum[v] = simd.add_f64s(sum[v], e);
                     sum_t[v] = simd.mul_add_e_f64s(e, t, sum_t[v]);
                     lane[v] = e;
@@ -86,6 +101,14 @@ impl WithSimd for Softmax<'_> {
                 max[v] = simd.add_f64s(max[v], log_sum);
                 entropy[first + v] = simd.negate_mul_add_e_f64s(sum_t[v], reciprocal[v], log_sum);
             }
+            let (scale, weight) = (&mut scale[first..][..GROUP], &weight[first..][..GROUP]);
+            if !normalised {
+                for v in 0..GROUP {
+                    scale[v] = simd.mul_f64s(weight[v], reciprocal[v]);
+                }
+                continue;
+            }
+            scale.copy_from_slice(weight);
             for lane in joint.chunks_exact_mut(vectors) {
                 let lane = &mut lane[first..][..GROUP];
                 for v in 0..GROUP {

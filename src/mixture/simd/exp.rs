@@ -30,8 +30,13 @@ const Q: [f64; 10] = [
 /// eˣ for −708 ≤ x ≤ 700, to 4·10⁻¹⁶ relative; e⁻⁷⁰⁸ below that, and for NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
+    exp_in_range::<S>(simd, simd.max_f64s(x, simd.splat_f64s(EXP_MIN)))
+}
+
+/// The same for −708 ≤ x ≤ 700 alone.
+#[inline(always)]
+pub fn exp_in_range<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
     let splat = |value| simd.splat_f64s(value);
-    let x = simd.max_f64s(x, splat(EXP_MIN));
     let shifted = simd.mul_add_e_f64s(x, splat(std::f64::consts::LOG2_E), splat(ROUND));
     let n = simd.sub_f64s(shifted, splat(ROUND));
     let high = simd.negate_mul_add_e_f64s(n, splat(LN2_HI), x);

@@ -6,13 +6,13 @@ mod exp;
 mod lanes;
 mod level;
 mod log;
-mod shares;
+mod numbers;
 
-pub use exp::{exp, EXP_MIN};
+pub use exp::{exp, exp_in_range, EXP_MIN};
 pub use lanes::Lanes;
 pub use level::Level;
 pub use log::ln;
-pub use shares::all_shares;
+pub use numbers::{all_finite, all_shares};
 
 /// A vector with the bits of every lane changed: what is a loop over lanes here becomes a vector operation.
 #[inline(always)]

@@ -60,9 +60,9 @@ impl WithSimd for ByFeature<'_> {
         let (roots, y) = rest.split_at_mut(stride);
         transpose(block, rows, width);
         let (rows, _) = S::as_simd_f64s(rows);
-        for (lane, r) in block.responsibilities.chunks_exact(stride).enumerate() {
+        for (lane, given) in block.responsibilities.chunks_exact(stride).enumerate() {
             let c = component_of(components, lane);
-            let weight = active::<S>(simd, r, block.weight(), &mut sums.active, roots);
+            let weight = active::<S>(simd, given, &block.scale, &mut sums.active, roots);
             about[..d].copy_from_slice(&sums.about[c * d..][..d]);
             let (head, own) = sums.sums[c * entries..][..entries].split_at_mut(PAD);
             head[0] += weight;
@@ -108,17 +108,16 @@ fn transpose(block: &Block, rows: &mut [f64], width: usize) {
 
 /// The rows that have a share `w r` in a component, and the roots of their shares; gives the sum of the shares.
 #[inline(always)]
-fn active<S: Simd>(simd: S, r: &[f64], weight: &[f64], active: &mut Vec<u32>, roots: &mut [f64]) -> f64 {
-    let zero = simd.splat_f64s(0.0);
+fn active<S: Simd>(simd: S, given: &[f64], scale: &[f64], active: &mut Vec<u32>, roots: &mut [f64]) -> f64 {
     let (lanes, _) = S::as_mut_simd_f64s(roots);
-    let shares = S::as_simd_f64s(r).0.iter().zip(S::as_simd_f64s(weight).0);
-    let mut total = zero;
-    for (root, (r, w)) in lanes.iter_mut().zip(shares) {
-        let share = simd.select_f64s(simd.greater_than_f64s(*w, zero), simd.mul_f64s(*r, *w), zero);
+    let shares = S::as_simd_f64s(given).0.iter().zip(S::as_simd_f64s(scale).0);
+    let mut total = simd.splat_f64s(0.0);
+    for (root, (given, scale)) in lanes.iter_mut().zip(shares) {
+        let share = simd.mul_f64s(*given, *scale);
         total = simd.add_f64s(total, share);
         *root = simd.sqrt_f64s(share);
     }
-    active.resize(r.len(), 0);
+    active.resize(given.len(), 0);
     let mut n = 0;
     for i in 0..roots.len() {
         let root = roots[i];

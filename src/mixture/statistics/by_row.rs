@@ -103,16 +103,30 @@ impl WithSimd for ByRow<'_> {
     }
 }
 
-/// Rows of a block, and of a component the shares `w r` they have in it.
+/// Rows of a block, and of a component the shares `w r` they have in it: what they have been given, times a scale.
 struct Rows<'a, S: Simd> {
     features: &'a [S::f64s],
-    share: &'a [S::f64s],
+    given: &'a [S::f64s],
+    scale: &'a [S::f64s],
 }
 
 impl<'a, S: Simd> Rows<'a, S> {
     #[inline(always)]
     fn feature(&self, j: usize) -> &'a [S::f64s] {
-        &self.features[j * self.share.len()..][..self.share.len()]
+        &self.features[j * self.given.len()..][..self.given.len()]
+    }
+
+    /// The sum of the shares.
+    #[inline(always)]
+    fn weight(&self, simd: S) -> S::f64s {
+        let mut sums = [simd.splat_f64s(0.0); 4];
+        for (given, scale) in self.given.as_chunks::<4>().0.iter().zip(self.scale.as_chunks::<4>().0) {
+            for v in 0..4 {
+                sums[v] = simd.mul_add_e_f64s(given[v], scale[v], sums[v]);
+            }
+        }
+        let [a, b, c, d] = sums;
+        simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d))
     }
 }
 
@@ -121,6 +135,7 @@ trait Sums {
     /// Scratch numbers needed for `d` features and rows of `stride`.
     fn scratch(d: usize, stride: usize) -> usize;
 
+    /// `sums` are those of means and scatter.
     fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], scratch: &mut [S::f64s], sums: &mut [S::f64s]);
 }
 
@@ -128,28 +143,23 @@ trait Sums {
 fn each<S: Simd, T: Sums>(simd: S, sums: &mut Accumulator, block: &Block, components: &[u32]) {
     let (d, stride) = (sums.d, block.stride().max(1));
     let entries = entries(d, sums.form);
-    sums.scratch.resize(T::scratch(d, stride) + stride);
-    let (share, scratch) = sums.scratch.split_at_mut(stride);
-    let (share, _) = S::as_mut_simd_f64s(share);
-    let (scratch, _) = S::as_mut_simd_f64s(scratch);
-    let (weight, _) = S::as_simd_f64s(block.weight());
+    sums.scratch.resize(T::scratch(d, stride));
+    let (scratch, _) = S::as_mut_simd_f64s(&mut sums.scratch);
+    let (scale, _) = S::as_simd_f64s(&block.scale);
     let (features, _) = S::as_simd_f64s(block.features());
-    let zero = simd.splat_f64s(0.0);
-    for (lane, r) in block.responsibilities.chunks_exact(stride).enumerate() {
+    for (lane, given) in block.responsibilities.chunks_exact(stride).enumerate() {
         let c = component_of(components, lane);
-        let (r, _) = S::as_simd_f64s(r);
-        let mut any = zero;
-        for ((share, r), w) in share.iter_mut().zip(r).zip(weight) {
-            *share = simd.select_f64s(simd.greater_than_f64s(*w, zero), simd.mul_f64s(*r, *w), zero);
-            any = simd.max_f64s(any, *share);
-        }
-        if simd.reduce_max_f64s(any) == 0.0 {
+        let (given, _) = S::as_simd_f64s(given);
+        let rows = Rows::<S> { features, given, scale };
+        let weight = rows.weight(simd);
+        if simd.reduce_max_f64s(weight) == 0.0 {
             continue;
         }
         let own = &mut sums.sums[c * entries * LANES..][..entries * LANES];
         // Narrower vectors use the first of their lanes.
         let (own, _) = S::as_mut_simd_f64s(own);
-        let rows = Rows::<S> { features, share };
+        own[0] = simd.add_f64s(own[0], weight);
+        let own = &mut own[LANES / S::F64_LANES..];
         T::add::<S>(simd, rows, &sums.about[c * d..][..d], scratch, own);
     }
 }
@@ -167,29 +177,28 @@ impl<const D: usize> Sums for Small<D> {
         let zero = simd.splat_f64s(0.0);
         let step = LANES / S::F64_LANES;
         let x: [&[S::f64s]; D] = std::array::from_fn(|j| rows.feature(j));
-        let (mut weight, mut mean, mut scatter) = (zero, [zero; D], [[zero; D]; D]);
+        let (mut mean, mut scatter) = ([zero; D], [[zero; D]; D]);
         let mut g = [zero; D];
         for (g, about) in g.iter_mut().zip(about) {
             *g = simd.splat_f64s(*about);
         }
-        for (v, share) in rows.share.iter().enumerate() {
+        for (v, (given, scale)) in rows.given.iter().zip(rows.scale).enumerate() {
             let mut z = [zero; D];
-            weight = simd.add_f64s(weight, *share);
+            let share = simd.mul_f64s(*given, *scale);
             for i in 0..D {
                 z[i] = simd.sub_f64s(x[i][v], g[i]);
-                let product = simd.mul_f64s(*share, z[i]);
+                let product = simd.mul_f64s(share, z[i]);
                 mean[i] = simd.add_f64s(mean[i], product);
                 for j in 0..=i {
                     scatter[i][j] = simd.mul_add_e_f64s(product, z[j], scatter[i][j]);
                 }
             }
         }
-        sums[0] = simd.add_f64s(sums[0], weight);
         for i in 0..D {
-            let at = (1 + i) * step;
+            let at = i * step;
             sums[at] = simd.add_f64s(sums[at], mean[i]);
             for j in 0..=i {
-                let at = (1 + D + triangle(i) + j) * step;
+                let at = (D + triangle(i) + j) * step;
                 sums[at] = simd.add_f64s(sums[at], scatter[i][j]);
             }
         }
@@ -209,20 +218,20 @@ impl Sums for Diagonal {
         let zero = simd.splat_f64s(0.0);
         let step = LANES / S::F64_LANES;
         let d = about.len();
-        sums[0] = simd.add_f64s(sums[0], sum::<S>(simd, rows.share));
         for (j, about) in about.iter().enumerate() {
             let about = simd.splat_f64s(*about);
             let (mut mean, mut scatter) = ([zero; 2], [zero; 2]);
             let (x, _) = rows.feature(j).as_chunks::<2>();
-            for (share, x) in rows.share.as_chunks::<2>().0.iter().zip(x) {
+            let (given, scale) = (rows.given.as_chunks::<2>().0, rows.scale.as_chunks::<2>().0);
+            for ((given, scale), x) in given.iter().zip(scale).zip(x) {
                 for v in 0..2 {
                     let z = simd.sub_f64s(x[v], about);
-                    let product = simd.mul_f64s(share[v], z);
+                    let product = simd.mul_f64s(simd.mul_f64s(given[v], scale[v]), z);
                     mean[v] = simd.add_f64s(mean[v], product);
                     scatter[v] = simd.mul_add_e_f64s(product, z, scatter[v]);
                 }
             }
-            for (entry, [a, b]) in [(1 + j, mean), (1 + d + j, scatter)] {
+            for (entry, [a, b]) in [(j, mean), (d + j, scatter)] {
                 sums[entry * step] = simd.add_f64s(sums[entry * step], simd.add_f64s(a, b));
             }
         }
@@ -234,21 +243,24 @@ struct Tiles<const C: usize>;
 
 impl<const C: usize> Sums for Tiles<C> {
     fn scratch(d: usize, stride: usize) -> usize {
-        (1 + TILE + d.next_multiple_of(TILE)) * stride
+        (2 + TILE + d.next_multiple_of(TILE)) * stride
     }
 
     #[inline(always)]
     fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], scratch: &mut [S::f64s], sums: &mut [S::f64s]) {
         let step = LANES / S::F64_LANES;
-        let (d, vectors) = (about.len(), rows.share.len());
+        let (d, vectors) = (about.len(), rows.given.len());
         let (zeros, scratch) = scratch.split_at_mut(vectors);
+        let (share, scratch) = scratch.split_at_mut(vectors);
+        for ((share, given), scale) in share.iter_mut().zip(rows.given).zip(rows.scale) {
+            *share = simd.mul_f64s(*given, *scale);
+        }
         let (tiles, _) = scratch.as_chunks_mut::<TILE>();
         let (products, differences) = tiles.split_at_mut(vectors);
         if !d.is_multiple_of(TILE) {
             zeros.fill(simd.splat_f64s(0.0));
         }
-        sums[0] = simd.add_f64s(sums[0], sum::<S>(simd, rows.share));
-        let (means, scatter) = sums.split_at_mut((1 + d) * step);
+        let (means, scatter) = sums.split_at_mut(d * step);
         for t in 0..d.div_ceil(TILE) {
             let (left, z) = differences.split_at_mut(t * vectors);
             let mut x: [&[S::f64s]; TILE] = [zeros; TILE];
@@ -257,9 +269,9 @@ impl<const C: usize> Sums for Tiles<C> {
                 x[r] = rows.feature(t * TILE + r);
                 g[r] = simd.splat_f64s(*about);
             }
-            let means = &mut means[(1 + t * TILE) * step..];
+            let means = &mut means[t * TILE * step..];
             let (squares, triangle) = scatter[tiles_before(t) * step..].split_at_mut(t * TILE * TILE * step);
-            let tile = Tile { x, g, share: rows.share };
+            let tile = Tile { x, g, share };
             if t == 0 {
                 corner::<S, false>(simd, tile, z, products, means, triangle);
                 continue;
@@ -273,19 +285,6 @@ impl<const C: usize> Sums for Tiles<C> {
             }
         }
     }
-}
-
-/// The sum of a lane.
-#[inline(always)]
-fn sum<S: Simd>(simd: S, lane: &[S::f64s]) -> S::f64s {
-    let mut sums = [simd.splat_f64s(0.0); 4];
-    for lane in lane.as_chunks::<4>().0 {
-        for v in 0..4 {
-            sums[v] = simd.add_f64s(sums[v], lane[v]);
-        }
-    }
-    let [a, b, c, d] = sums;
-    simd.add_f64s(simd.add_f64s(a, b), simd.add_f64s(c, d))
 }
 
 /// `C` columns of a tile, from `first`: `S_rc += Σ_v a_r b_c`.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::mixture::covariance::CovarianceType;
-use crate::mixture::rows::{Block, Sample};
+use crate::mixture::pass::Pass;
+use crate::mixture::rows::{Block, Labels, Responsibilities, Sample};
 use crate::mixture::simd::Level;
 use crate::mixture::testing::{assert_all_close, assert_close, bits, loaded, model, sample, whole_weights};
 
@@ -118,7 +119,7 @@ fn rows_far_from_zero_keep_their_scatter() {
     let move_away = |column: &Vec<f64>| column.iter().map(|x| (x * 1024.0).round() / 1024.0 + 1e8).collect();
     let far = Sample { columns: near.columns.iter().map(move_away).collect(), weight: near.weight };
     let mut block = loaded(&far, 1);
-    block.components_mut().fill(1.0);
+    block.assign(&Labels { k: 1, component: &vec![Some(0); block.len()] }, 0);
     let expected = two_passes(&block);
     for about in [0.0, 1e8, 2e8] {
         assert_moments(&of_block(&mut block, &[about; 3], Scatter::Full), &expected, 1e-10);
@@ -129,7 +130,7 @@ fn rows_far_from_zero_keep_their_scatter() {
 fn constant_rows_scatter_nothing() {
     let rows = Sample { columns: vec![vec![0.1; 50], vec![-7e5; 50]], weight: vec![0.3; 50] };
     let mut block = loaded(&rows, 1);
-    block.components_mut().fill(1.0);
+    block.assign(&Labels { k: 1, component: &vec![Some(0); block.len()] }, 0);
     for about in [[0.1, -7e5], [0.0, 0.0], [1e7, -1e12]] {
         let statistics = of_block(&mut block, &about, Scatter::Full);
         for (j, x) in [0.1_f64, -7e5].into_iter().enumerate() {
@@ -165,17 +166,31 @@ fn instruction_sets_agree() {
     }
 }
 
+/// The same responsibilities of all rows but one.
+struct Spoiled(f64);
+
+impl Responsibilities for Spoiled {
+    fn k(&self) -> usize {
+        3
+    }
+
+    fn assign(&self, start: usize, block: &mut Block) {
+        block.components_mut().fill(0.25);
+        if (start..start + block.len()).contains(&7) {
+            block.component_mut(1)[7 - start] = self.0;
+        }
+    }
+}
+
 #[test]
 fn rows_that_weigh_nothing_may_have_any_responsibility() {
-    let mut rows = sample(40, 2, 3);
+    let mut rows = sample(140, 2, 3);
     rows.weight[7] = 0.0;
-    let expected = of_block(&mut block(&rows, 3), &[0.0; 6], Scatter::Full);
-    for wrong in [f64::NAN, f64::INFINITY] {
-        let mut spoiled = block(&rows, 3);
-        spoiled.component_mut(1)[7] = wrong;
-        let statistics = of_block(&mut spoiled, &[0.0; 6], Scatter::Full);
-        assert_eq!(bits(statistics.scatter()), bits(expected.scatter()));
-        assert_eq!(bits(statistics.mean()), bits(expected.mean()));
+    let of = |r| Pass::SEQUENTIAL.assigned(&rows, &Spoiled(r), Scatter::Full).unwrap();
+    let expected = of(0.25);
+    for wrong in [f64::NAN, f64::INFINITY, -3.0] {
+        assert_eq!(bits(of(wrong).scatter()), bits(expected.scatter()));
+        assert_eq!(bits(of(wrong).mean()), bits(expected.mean()));
     }
 }
 
