@@ -13,7 +13,7 @@ use rayon::ThreadPool;
 use super::density::{Density, Nearby, MANY};
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
-use super::statistics::{Accumulator, Scatter, Statistics};
+use super::statistics::{Accumulator, Guess, Scatter, Statistics};
 use super::team;
 
 /// Whether a pass may use the threads of the current rayon pool.
@@ -214,10 +214,13 @@ impl<'a> Summand<'a> {
     }
 
     /// First guesses of the means of a leaf that begins with this block.
-    fn guess(&self, block: &Block) -> Cow<'_, [f64]> {
+    fn guess(&self, block: &Block) -> Guess<'_> {
         match self {
-            Self::Expected { density, .. } => Cow::Borrowed(density.means()),
-            Self::Assigned(given) => Cow::Owned(first_counted_row(block).repeat(given.k())),
+            Self::Expected { density, .. } => density.guess(),
+            Self::Assigned(given) => {
+                let row = first_counted_row(block);
+                Guess { means: Cow::Owned(row.repeat(given.k())), origin: Some(Cow::Owned(row)) }
+            }
         }
     }
 
@@ -236,7 +239,7 @@ impl<'a> Summand<'a> {
         let Room { leaf, block, accumulator } = room;
         if let Self::Expected { nearby: Some(nearby), density } = self {
             leaf.load(rows, start, end - start, 0);
-            return Statistics::of(accumulator, density.means(), |accumulator| {
+            return Statistics::of(accumulator, &density.guess(), |accumulator| {
                 go_on(cancelled)?;
                 nearby.for_each_block(leaf, block, |block, components| {
                     accumulator.absorb_in(block, components);

@@ -40,6 +40,7 @@ impl Leading {
                 means: (0..k).flat_map(mean).collect(),
                 negligible: density.negligible.clone(),
                 factors,
+                middle: None,
                 precisions: Vec::new(),
                 row_bounds: Vec::new(),
             })

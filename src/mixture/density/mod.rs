@@ -14,6 +14,7 @@ use self::log_joint::{panel_row, panels, LogJoint, SMALL};
 pub use self::nearby::{Nearby, MANY};
 use self::scores::{LogSumExp, MostProbable};
 use self::softmax::{Largest, LogSoftmax, Smallest, Softmax};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use ndarray::Axis;
@@ -23,6 +24,7 @@ use super::linalg::{precision_factor, push_precision_factor, triangle};
 use super::model::Model;
 use super::rows::{Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
+use super::statistics::{products_are_worth, Guess};
 
 mod leading;
 mod log_joint;
@@ -38,6 +40,8 @@ pub struct Density {
     d: usize,
     log_constant: Vec<f64>,
     means: Vec<f64>,
+    /// The mean of the mixture, where no component's mean lies [far](FAR) from it.
+    middle: Option<Vec<f64>>,
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
     negligible: Vec<f64>,
@@ -72,6 +76,10 @@ enum Form {
 /// `ln 1/π_c` adds to its moments, and to the likelihood, less than their rounding error.
 const NEGLIGIBLE: f64 = -40.0;
 
+/// Squared distance, in variances of a feature of a component: so many times grows the rounding error of a scatter that is
+/// taken about a point so far from the mean.
+const FAR: f64 = 16.0;
+
 /// What a component has where all others are nearer, though all are beyond [`LOWEST`].
 const FARTHER: f64 = -f64::MAX;
 
@@ -96,6 +104,7 @@ impl Density {
             d,
             log_constant,
             means,
+            middle: middle(model),
             factors,
             negligible,
             precisions,
@@ -116,6 +125,11 @@ impl Density {
     /// The means, `k·d`.
     pub fn means(&self) -> &[f64] {
         &self.means
+    }
+
+    /// First guesses of the means of rows.
+    pub fn guess(&self) -> Guess<'_> {
+        Guess { means: Cow::Borrowed(&self.means), origin: self.middle.as_deref().map(Cow::Borrowed) }
     }
 
     /// `½ ln det Σ_c`.
@@ -258,6 +272,17 @@ impl Factors {
     fn log_det(&self, c: usize) -> f64 {
         self.log_det[self.place[c] as usize]
     }
+}
+
+/// The mean of the mixture, unless a component's lies [`FAR`] from it.
+fn middle(model: &Model) -> Option<Vec<f64>> {
+    if !products_are_worth(model.k(), model.d()) {
+        return None;
+    }
+    let middle: Vec<f64> = model.weights().dot(model.means()).to_vec();
+    let near =
+        |((c, j), mean): ((usize, usize), &f64)| (mean - middle[j]).powi(2) <= FAR * model.variance(c, j);
+    model.means().indexed_iter().all(near).then_some(middle)
 }
 
 /// `1/Σ_cjj`, `k·d`, and `1 / max_i Σ_j |Σ_cij|` of the covariances a model has, which one or all components share.

@@ -293,6 +293,7 @@ impl Density {
             means: pick(&self.means, d),
             factors,
             negligible: pick(&self.negligible, 1),
+            middle: None,
             precisions: Vec::new(),
             row_bounds: Vec::new(),
         }

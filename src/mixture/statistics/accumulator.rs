@@ -4,8 +4,9 @@
 use pulp::{Simd, WithSimd};
 
 use super::by_feature::{self, ByFeature};
+use super::by_product::{self, Held};
 use super::by_row::{self, ByRow};
-use super::{Scatter, Statistics};
+use super::{Guess, Scatter, Statistics};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::Block;
 use crate::mixture::simd::{Lanes, Level};
@@ -18,8 +19,11 @@ pub struct Accumulator {
     pub(super) about: Vec<f64>,
     pub(super) level: Level,
     layout: Layout,
+    /// An origin that may be shared; empty once that is decided.
+    origin: Vec<f64>,
     /// Lanes of sums over every eighth row, or sums.
     pub(super) sums: Lanes,
+    pub(super) held: Held,
     pub(super) scratch: Lanes,
     pub(super) active: Vec<u32>,
     n_rows: u64,
@@ -34,6 +38,8 @@ enum Layout {
     ByRow,
     /// Lanes are features.
     ByFeature,
+    /// About one origin, from products that components share.
+    ByProduct,
 }
 
 /// Sums of lanes that fit into a second-level cache, in numbers.
@@ -55,15 +61,16 @@ impl Layout {
 impl Accumulator {
     /// Sums over no row.
     pub fn new(k: usize, d: usize, form: Scatter) -> Self {
-        let layout = Layout::new(k, d, form);
         Self {
             k,
             d,
             form,
             about: Vec::new(),
             level: Level::chosen(),
-            layout,
+            layout: Layout::new(k, d, form),
+            origin: Vec::new(),
             sums: Lanes::default(),
+            held: Held::default(),
             scratch: Lanes::default(),
             active: Vec::new(),
             n_rows: 0,
@@ -73,16 +80,36 @@ impl Accumulator {
         }
     }
 
-    /// Forgets all rows; `about` (`k·d`) are guesses of the means.
-    pub fn begin(&mut self, about: &[f64]) {
+    /// Forgets all rows.
+    pub fn begin(&mut self, guess: &Guess) {
+        self.held.clear();
+        self.origin.clear();
+        if self.form == Scatter::Full && by_product::is_worth(self.k, self.d) {
+            self.origin.extend_from_slice(guess.origin.as_deref().unwrap_or_default());
+        }
+        self.lay_out(Layout::new(self.k, self.d, self.form), &guess.means);
+        (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
+    }
+
+    fn lay_out(&mut self, layout: Layout, about: &[f64]) {
+        self.layout = layout;
         self.about.clear();
         self.about.extend_from_slice(about);
-        let len = match self.layout {
+        let len = match layout {
             Layout::ByRow => self.k * by_row::entries(self.d, self.form) * by_row::LANES,
             Layout::ByFeature => self.k * by_feature::entries(self.d),
+            Layout::ByProduct => self.k * by_product::entries(self.d),
         };
         self.sums.refill(len, 0.0);
-        (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
+    }
+
+    /// Takes the origin of a guess where the first rows say that components overlap.
+    fn decide(&mut self, block: &Block) {
+        let origin = std::mem::take(&mut self.origin);
+        if !origin.is_empty() && by_product::is_dense(block, self.k) {
+            self.lay_out(Layout::ByProduct, &origin);
+            self.held.reserve(self.k, self.d);
+        }
     }
 
     /// Adds the rows of a block whose lanes hold responsibilities, in all components.
@@ -92,17 +119,20 @@ impl Accumulator {
 
     /// Adds the rows of a block whose lanes hold responsibilities in some components; in all of them if none is named.
     pub fn absorb_in(&mut self, block: &Block, components: &[u32]) {
+        self.decide(block);
         let level = self.level;
         level.run(Figures { sums: self, block });
         match self.layout {
             Layout::ByRow => level.run(ByRow { sums: self, block, components }),
             Layout::ByFeature => level.run(ByFeature { sums: self, block, components }),
+            Layout::ByProduct => by_product::hold(self, block, components),
         }
     }
 
     /// The statistics, and whether the guesses were near enough for their scatter to be accurate: else the rows are to
     /// be absorbed again, about the means found.
-    pub fn finish(&self) -> (Statistics, bool) {
+    pub fn finish(&mut self) -> (Statistics, bool) {
+        by_product::add_held(self);
         let mut statistics = Statistics::new(self.k, self.d, self.form);
         statistics.n_rows = self.n_rows;
         statistics.total_weight = self.total_weight;
@@ -117,19 +147,26 @@ impl Accumulator {
             let weight = match self.layout {
                 Layout::ByRow => by_row::totals(self, c, &mut shift, scatter),
                 Layout::ByFeature => by_feature::totals(self, c, &mut shift, scatter),
+                Layout::ByProduct => by_product::totals(self, c, &mut shift, scatter),
             };
             if weight == 0.0 {
                 scatter.fill(0.0);
                 continue;
             }
             statistics.weight[c] = weight;
-            mean.copy_from_slice(&self.about[c * d..][..d]);
+            let about =
+                if self.layout == Layout::ByProduct { &self.about } else { &self.about[c * d..][..d] };
+            mean.copy_from_slice(about);
             for x in &mut shift {
                 *x /= weight;
             }
             accurate &= recentre(mean, scatter, &shift, weight, self.form);
         }
-        (statistics, accurate)
+        // Products of rows overflow for all components where they do for one.
+        (
+            statistics,
+            accurate && (self.layout != Layout::ByProduct || self.sums.iter().all(|s| s.is_finite())),
+        )
     }
 }
 

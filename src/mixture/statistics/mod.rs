@@ -10,14 +10,18 @@
 //! W = W_a + W_b,   δ = m_b − m_a,   m = m_a + δ W_b / W,   S = S_a + S_b + δδᵀ W_a W_b / W
 //! ```
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 pub use self::accumulator::Accumulator;
+pub use self::by_product::is_worth as products_are_worth;
 use super::error::{Error, Result};
 use super::linalg::triangle;
 
 mod accumulator;
 mod by_feature;
+mod by_product;
 mod by_row;
 
 /// Each round gains the sixteen digits of a double, of which its range has six hundred.
@@ -72,6 +76,14 @@ pub struct Statistics {
     pub n_rows: u64,
     /// `Σ w`.
     pub total_weight: f64,
+}
+
+/// First guesses of means.
+pub struct Guess<'a> {
+    /// Of each component, `k·d`.
+    pub means: Cow<'a, [f64]>,
+    /// Of all, where they lie close enough together for the scatter about one point to tell that about each mean.
+    pub origin: Option<Cow<'a, [f64]>>,
 }
 
 impl Statistics {
@@ -130,24 +142,26 @@ impl Statistics {
         Ok(statistics)
     }
 
-    /// Statistics of the rows that `feed` gives to an accumulator, as often as it is asked to; `about` are first
-    /// guesses of the means (`k·d`).
+    /// Statistics of the rows that `feed` gives to an accumulator, as often as it is asked to.
     ///
     /// # Errors
     /// Whatever `feed` fails with.
     pub fn of<E>(
         accumulator: &mut Accumulator,
-        about: &[f64],
+        guess: &Guess,
         mut feed: impl FnMut(&mut Accumulator) -> std::result::Result<(), E>,
     ) -> std::result::Result<Self, E> {
-        accumulator.begin(about);
+        accumulator.begin(guess);
         feed(accumulator)?;
         let (mut statistics, mut accurate) = accumulator.finish();
         for _ in 1..ROUNDS {
             if accurate {
                 break;
             }
-            accumulator.begin(&statistics.mean);
+            let finite = statistics.mean.iter().all(|m| m.is_finite());
+            let means =
+                if finite { Cow::Borrowed(&statistics.mean[..]) } else { Cow::Borrowed(&*guess.means) };
+            accumulator.begin(&Guess { means, origin: None });
             feed(accumulator)?;
             (statistics, accurate) = accumulator.finish();
         }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::mixture::covariance::CovarianceType;
+use crate::mixture::model::Model;
 use crate::mixture::pass::Pass;
-use crate::mixture::rows::{Block, Labels, Responsibilities, Sample};
+use crate::mixture::rows::{Block, Labels, Responsibilities, Rows, Sample};
 use crate::mixture::simd::Level;
 use crate::mixture::testing::{assert_all_close, assert_close, bits, loaded, model, sample, whole_weights};
 
@@ -13,6 +14,11 @@ fn block(sample: &Sample, k: usize) -> Block {
     block
 }
 
+/// Guesses of each mean.
+fn guess(about: &[f64]) -> Guess<'_> {
+    Guess { means: about.into(), origin: None }
+}
+
 /// Statistics of one block.
 fn of_block(block: &mut Block, about: &[f64], form: Scatter) -> Statistics {
     let mut accumulator = Accumulator::new(block.k(), block.d(), form);
@@ -20,7 +26,7 @@ fn of_block(block: &mut Block, about: &[f64], form: Scatter) -> Statistics {
         accumulator.absorb(block);
         Ok::<(), Error>(())
     };
-    Statistics::of(&mut accumulator, about, feed).unwrap()
+    Statistics::of(&mut accumulator, &guess(about), feed).unwrap()
 }
 
 /// Weights, means and whole scatter of a block by two plain passes over its rows.
@@ -150,7 +156,7 @@ fn instruction_sets_agree() {
         let run = |level: Level| {
             let mut accumulator = Accumulator::new(3, d, form);
             accumulator.level = level;
-            accumulator.begin(&about);
+            accumulator.begin(&guess(&about));
             accumulator.absorb(&block);
             accumulator.finish().0
         };
@@ -310,5 +316,109 @@ fn entries_of_the_scatter_are_where_they_belong() {
     for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
         assert_eq!(full.scatter_entry(1, i, j), second[i][j]);
         assert_eq!(diagonal.scatter_entry(1, i, j), if i == j { 3.0 + i as f64 } else { 0.0 });
+    }
+}
+
+/// Statistics of rows under a model, about an origin that its components share or about their means.
+fn under(rows: &Sample, model: &Model, level: Level, shared: bool) -> Statistics {
+    let density = model.density().unwrap();
+    let origin = density.guess().origin.filter(|_| shared);
+    assert_eq!(origin.is_some(), shared);
+    let mut accumulator = Accumulator::new(model.k(), model.d(), Scatter::Full);
+    accumulator.level = level;
+    let mut block = Block::default();
+    let guess = Guess { origin, ..density.guess() };
+    let feed = |accumulator: &mut Accumulator| {
+        for start in (0..rows.n_rows()).step_by(160) {
+            block.load(rows, start, 160.min(rows.n_rows() - start), model.k());
+            density.shares(&mut block);
+            accumulator.absorb(&block);
+        }
+        Ok::<(), Error>(())
+    };
+    Statistics::of(&mut accumulator, &guess, feed).unwrap()
+}
+
+/// A model whose components overlap.
+fn overlapping(k: usize, d: usize) -> Model {
+    let apart = model(CovarianceType::Full, k, d, 5);
+    let (means, covariances) = (apart.means() * 0.1, apart.covariances() * 4.0);
+    Model::new(apart.features().to_vec(), CovarianceType::Full, apart.weights().clone(), means, covariances)
+        .unwrap()
+}
+
+#[test]
+fn products_that_components_share_give_the_sums_of_each() {
+    for (n, k, d) in [(5, 32, 6), (160, 33, 7), (2000, 34, 9), (1500, 35, 30), (900, 64, 16)] {
+        let (rows, model) = (whole_weights(sample(n, d, 3)), overlapping(k, d));
+        for level in Level::all() {
+            let (shared, own) = (under(&rows, &model, level, true), under(&rows, &model, level, false));
+            assert!(shared.scatter() != own.scatter(), "{n} {k} {d}: one path alone was taken");
+            let expected = (own.weight().to_vec(), own.mean().to_vec(), own.scatter().to_vec());
+            assert_moments(&shared, &expected, 1e-12);
+            assert_eq!((shared.n_rows, shared.total_weight), (own.n_rows, own.total_weight));
+        }
+    }
+}
+
+#[test]
+fn products_that_overflow_spoil_no_other_component() {
+    let (k, d) = (32, 6);
+    let mut rows = sample(300, d, 3);
+    let model = overlapping(k, d);
+    rows.columns[2][17] = 1e160;
+    let own = under(&rows, &model, Level::chosen(), false);
+    let shared = under(&rows, &model, Level::chosen(), true);
+    assert!(own.check_finite().is_err() && shared.check_finite().is_err());
+    assert_all_close(shared.weight(), own.weight(), 1e-13);
+    let width = triangle(d);
+    let finite = |c: &usize| own.scatter()[c * width..][..width].iter().all(|s| s.is_finite());
+    let others: Vec<usize> = (0..k).filter(finite).collect();
+    assert_eq!(others.len(), k - 1);
+    for c in others {
+        assert_all_close(&shared.mean()[c * d..][..d], &own.mean()[c * d..][..d], 1e-12);
+        assert_all_close(
+            &shared.scatter()[c * width..][..width],
+            &own.scatter()[c * width..][..width],
+            1e-12,
+        );
+    }
+}
+
+#[test]
+fn responsibilities_of_components_far_apart_are_summed_about_their_means() {
+    let k = 32;
+    let mut rows = sample(900, 6, 4);
+    let label = |i: usize| i % k;
+    for column in &mut rows.columns {
+        column.iter_mut().enumerate().for_each(|(i, x)| *x = *x * 1e-3 + 1e3 * label(i) as f64);
+    }
+    let component: Vec<Option<u32>> = (0..900).map(|i| Some(label(i) as u32)).collect();
+    let mut block = loaded(&rows, k);
+    block.assign(&Labels { k, component: &component }, 0);
+    let hard = Pass::SEQUENTIAL.assigned(&rows, &Labels { k, component: &component }, Scatter::Full).unwrap();
+    assert_moments(&hard, &two_passes(&block), 1e-9);
+    let mixed = Pass::SEQUENTIAL.assigned(&rows, &Mixed { k, n: 900 }, Scatter::Full).unwrap();
+    block.assign(&Mixed { k, n: 900 }, 0);
+    assert_moments(&mixed, &two_passes(&block), 1e-12);
+}
+
+/// All rows in all components, some more than others.
+struct Mixed {
+    k: usize,
+    n: usize,
+}
+
+impl Responsibilities for Mixed {
+    fn k(&self) -> usize {
+        self.k
+    }
+
+    fn assign(&self, start: usize, block: &mut Block) {
+        for c in 0..self.k {
+            for i in 0..block.len() {
+                block.component_mut(c)[i] = ((start + i) * (c + 1) % self.n) as f64;
+            }
+        }
     }
 }

@@ -1,0 +1,225 @@
+//! Sums of components that overlap, as one matrix product. With `z = (1, x − o)` about an origin `o` that they share, the
+//! products `z_i z_j`, `j ≤ i`, of a row are the same for all components, and their sums are
+//!
+//! ```text
+//! S_cij = Σ w r_c z_i z_j,   the weight S_c00, Σ w r_c (x − o)_j = S_c(j+1)0, and the scatter about o
+//! ```
+//!
+//! Rows are lanes, and are held until there are enough for the sums of lanes to cost little.
+
+#![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
+
+use pulp::{Simd, WithSimd};
+
+use super::accumulator::{component_of, Accumulator};
+use crate::mixture::linalg::triangle;
+use crate::mixture::rows::{Block, PAD};
+use crate::mixture::simd::Lanes;
+
+/// Rows held, whose products in a panel stay in a first-level cache.
+const HELD: usize = 512;
+/// Length of a lane: not a power of two, whose lanes would compete for the same places of a cache.
+const STRIDE: usize = HELD + 4 * PAD;
+/// Products in a panel.
+const PANEL: usize = 4;
+/// Numbers held that stay in a second-level cache.
+const CACHED: usize = 1 << 18;
+/// Features from which, and components from which, sums of each component alone take longer.
+const WIDE: usize = 6;
+const SEVERAL: usize = 32;
+
+/// Whether components and features are many enough for their products, and few enough for rows to be held.
+pub fn is_worth(k: usize, d: usize) -> bool {
+    d >= WIDE && k >= SEVERAL && (k + d) * HELD <= CACHED
+}
+
+/// Whether at least half of the rows of a block have a share in a component: others have their sums alone.
+pub fn is_dense(block: &Block, k: usize) -> bool {
+    let shares = block.responsibilities.iter().filter(|r| **r > 0.0).count();
+    2 * shares >= k * block.len()
+}
+
+/// Products of a row, padded.
+fn products(d: usize) -> usize {
+    triangle(d + 1).next_multiple_of(PANEL)
+}
+
+/// Numbers of a component.
+pub fn entries(d: usize) -> usize {
+    products(d)
+}
+
+/// Rows that have come in and are not yet in the sums.
+#[derive(Default)]
+pub struct Held {
+    rows: usize,
+    /// Lanes of [`HELD`] rows: 1 and the features, less the origin.
+    features: Lanes,
+    /// The shares in each component.
+    shares: Lanes,
+    panel: Lanes,
+}
+
+impl Held {
+    /// Forgets all rows.
+    pub fn clear(&mut self) {
+        self.rows = 0;
+    }
+
+    /// Makes room.
+    pub fn reserve(&mut self, k: usize, d: usize) {
+        self.features.resize((1 + d) * STRIDE);
+        self.shares.resize(k * STRIDE);
+        self.panel.resize(PANEL * HELD);
+    }
+}
+
+/// The sums of a component: its weight, `Σ w r z` and scatter.
+pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f64]) -> f64 {
+    let own = &sums.sums[c * entries(sums.d)..][..entries(sums.d)];
+    for i in 0..sums.d {
+        let row = &own[triangle(i + 1)..][..i + 2];
+        shift[i] = row[0];
+        scatter[triangle(i)..triangle(i + 1)].copy_from_slice(&row[1..]);
+    }
+    own[0]
+}
+
+/// Holds the rows of a block.
+pub fn hold(sums: &mut Accumulator, block: &Block, components: &[u32]) {
+    let stride = block.stride();
+    if sums.held.rows + stride > HELD {
+        add_held(sums);
+    }
+    let level = sums.level;
+    level.run(Hold { sums, block, components });
+    sums.held.rows += stride;
+}
+
+/// Adds the rows that are held.
+pub fn add_held(sums: &mut Accumulator) {
+    if sums.held.rows > 0 {
+        let level = sums.level;
+        level.run(AddHeld(sums));
+        sums.held.clear();
+    }
+}
+
+struct Hold<'a> {
+    sums: &'a mut Accumulator,
+    block: &'a Block,
+    components: &'a [u32],
+}
+
+impl WithSimd for Hold<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { sums, block, components } = self;
+        let Held { rows, features, shares, .. } = &mut sums.held;
+        let rows = *rows..*rows + block.stride();
+        let mut lanes = features.chunks_exact_mut(STRIDE).map(|lane| &mut lane[rows.clone()]);
+        if let Some(ones) = lanes.next() {
+            ones.fill(1.0);
+        }
+        let of_block = block.features().chunks_exact(block.stride());
+        for ((lane, x), origin) in lanes.zip(of_block).zip(&sums.about) {
+            let origin = simd.splat_f64s(*origin);
+            for (z, x) in S::as_mut_simd_f64s(lane).0.iter_mut().zip(S::as_simd_f64s(x).0) {
+                *z = simd.sub_f64s(*x, origin);
+            }
+        }
+        if !components.is_empty() {
+            shares.chunks_exact_mut(STRIDE).for_each(|lane| lane[rows.clone()].fill(0.0));
+        }
+        let (scale, _) = S::as_simd_f64s(&block.scale);
+        for (lane, given) in block.responsibilities.chunks_exact(block.stride()).enumerate() {
+            let own = &mut shares[component_of(components, lane) * STRIDE..][rows.clone()];
+            let given = S::as_simd_f64s(given).0.iter().zip(scale);
+            for (share, (given, scale)) in S::as_mut_simd_f64s(own).0.iter_mut().zip(given) {
+                *share = simd.mul_f64s(*given, *scale);
+            }
+        }
+    }
+}
+
+struct AddHeld<'a>(&'a mut Accumulator);
+
+impl WithSimd for AddHeld<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (k, width) = (self.0.k, entries(self.0.d));
+        let Held { rows, features, shares, panel } = &mut self.0.held;
+        let vectors = rows.div_ceil(S::F64_LANES);
+        let mut pairs = (0..=self.0.d).flat_map(|i| (0..=i).map(move |j| (i, j)));
+        let (panel, _) = S::as_mut_simd_f64s(panel);
+        let panel = &mut panel.as_chunks_mut::<PANEL>().0[..vectors];
+        for first in (0..width).step_by(PANEL) {
+            for q in 0..PANEL {
+                let Some((i, j)) = pairs.next() else {
+                    panel.iter_mut().for_each(|products| products[q] = simd.splat_f64s(0.0));
+                    continue;
+                };
+                let lane = |i: usize| &S::as_simd_f64s(&features[i * STRIDE..][..STRIDE]).0[..vectors];
+                for ((products, a), b) in panel.iter_mut().zip(lane(i)).zip(lane(j)) {
+                    products[q] = simd.mul_f64s(*a, *b);
+                }
+            }
+            let mut sums = Sums { sums: &mut self.0.sums, width, first };
+            let mut c = 0;
+            while c < k {
+                let shares = &shares[c * STRIDE..];
+                c += match k - c {
+                    1 => sums.add::<S, 1>(simd, panel, shares, c),
+                    2 => sums.add::<S, 2>(simd, panel, shares, c),
+                    3.. if S::REGISTER_COUNT < 32 => sums.add::<S, 2>(simd, panel, shares, c),
+                    3 => sums.add::<S, 3>(simd, panel, shares, c),
+                    _ => sums.add::<S, 4>(simd, panel, shares, c),
+                };
+            }
+        }
+    }
+}
+
+/// The sums of all components, and where those of a panel begin.
+struct Sums<'a> {
+    sums: &'a mut [f64],
+    width: usize,
+    first: usize,
+}
+
+impl Sums<'_> {
+    /// Adds the products of a panel to those of `C` components from `c`; gives `C`.
+    #[inline(always)]
+    fn add<S: Simd, const C: usize>(
+        &mut self,
+        simd: S,
+        panel: &[[S::f64s; PANEL]],
+        shares: &[f64],
+        c: usize,
+    ) -> usize {
+        let lanes: [&[S::f64s]; C] =
+            std::array::from_fn(|c| &S::as_simd_f64s(&shares[c * STRIDE..][..STRIDE]).0[..panel.len()]);
+        let mut own = [[simd.splat_f64s(0.0); PANEL]; C];
+        for (v, products) in panel.iter().enumerate() {
+            for c in 0..C {
+                let share = lanes[c][v];
+                for q in 0..PANEL {
+                    own[c][q] = simd.mul_add_e_f64s(share, products[q], own[c][q]);
+                }
+            }
+        }
+        for (i, own) in own.into_iter().enumerate() {
+            let sums = &mut self.sums[(c + i) * self.width + self.first..][..PANEL];
+            for q in 0..PANEL {
+                sums[q] += simd.reduce_sum_f64s(own[q]);
+            }
+        }
+        C
+    }
+}
+
+const _: () = assert!(HELD.is_multiple_of(PAD));
