@@ -54,17 +54,17 @@ fn block(k: usize, d: usize) -> (usize, Block) {
 fn e_step<const K: usize>(bencher: Bencher, d: usize) {
     let density = overlapping(K, d).density().unwrap();
     let (n, mut block) = block(K, d);
-    bencher.counter(ItemsCount::new(n)).bench_local(|| density.responsibilities(&mut block));
+    bencher.counter(ItemsCount::new(n)).bench_local(|| density.shares(&mut block));
 }
 
 #[divan::bench(args = D, consts = K)]
 fn moments<const K: usize>(bencher: Bencher, d: usize) {
     let density = overlapping(K, d).density().unwrap();
     let (n, mut block) = block(K, d);
-    density.responsibilities(&mut block);
+    density.shares(&mut block);
     let counted = bencher.counter(ItemsCount::new(n));
     let mut sums = Accumulator::new(K, d, Scatter::Full);
-    sums.begin(density.means());
+    sums.begin(&density.guess());
     counted.bench_local(|| sums.absorb(&block));
 }
 

@@ -23,10 +23,16 @@ class Data(NamedTuple):
     frame: pl.DataFrame
     matrix: Array
     model: pg.GaussianMixture
+    column: str | None = None
 
     @property
     def features(self) -> pl.Expr:
-        return pl.struct(self.model.features)
+        return pl.struct(self.model.features) if self.column is None else pl.col(self.column)
+
+    def in_one_column(self) -> Data:
+        """The same, the features in a struct column that is not made for each call."""
+        column = "features"
+        return self._replace(frame=self.frame.select(self.features.alias(column)), column=column)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -298,8 +298,10 @@ def readme(results: Result) -> str:
 
 
 def lines(row: Result, what: str, side: str, but: str = "nothing") -> Table:
-    """A line for the side, with what is faster of all threads and one for its BLAS."""
+    """A line for a side that was there, with what is faster of all threads and one for its BLAS."""
     names = [name for name in row["times"] if name.startswith(side) and but not in name]
+    if not names:
+        return []
     best = min(names, key=lambda name: row["times"][name]["seconds"])
     theirs = f"{side} {seconds_of(row, best)}"
     ratio = times(row["ratios"][best]["ratio"])

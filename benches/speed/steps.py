@@ -34,6 +34,7 @@ SHAPES = (
     Shape(100_000, 50, 64, 15, 20),
     Shape(100_000, 128, 16, 7, 15),
 )
+TALKS, IN_ONE_COLUMN = "the talk's blobs", "the same, in a struct column"
 SMALLER = 50  # times fewer rows in a quick run
 
 
@@ -42,7 +43,9 @@ def shapes(effort: Effort) -> list[Shape]:
 
 
 def cases(effort: Effort) -> Iterator[tuple[str, Data, int]]:
-    yield "the talk's blobs", blobs(BLOBS.n, BLOBS.k), BLOBS.overlapping
+    talks = blobs(BLOBS.n, BLOBS.k)
+    yield TALKS, talks, BLOBS.overlapping
+    yield IN_ONE_COLUMN, talks.in_one_column(), BLOBS.overlapping
     for n, d, k, overlapping, separated in shapes(effort):
         yield "overlapping", mixture(n, d, k, NEAR), overlapping
         yield "separated", mixture(n, d, k, FAR), separated
@@ -70,22 +73,27 @@ def iterations(effort: Effort) -> Iterator[Result]:
 
 def m_steps(effort: Effort) -> Iterator[Result]:
     """The M-step from responsibilities that are given, with the talk's two Python versions."""
-    data = blobs(BLOBS.n, BLOBS.k)
-    mine, column = ours.m_step(data)
+    talks = blobs(BLOBS.n, BLOBS.k)
+    mine, column = ours.m_step(talks)
     given = column.to_numpy()
     # make_blobs gives rows that lie together; NumPy is much faster where columns do.
-    columns, by_column = np.asfortranarray(data.matrix), np.asfortranarray(given)
+    columns, by_column = np.asfortranarray(talks.matrix), np.asfortranarray(given)
+    einsum = partial(talk.with_einsum, talks.matrix, given)
     sides = {
         "ours": mine,
-        "NumPy einsum": partial(talk.with_einsum, data.matrix, given),
+        "NumPy einsum": einsum,
         "NumPy einsum, columns contiguous": partial(talk.with_einsum, columns, by_column),
-        **both_ways("NumPy loop", partial(talk.with_a_loop, data.matrix, given)),
+        **both_ways("NumPy loop", partial(talk.with_a_loop, talks.matrix, given)),
         **both_ways(
             "NumPy loop, columns contiguous", partial(talk.with_a_loop, columns, by_column)
         ),
-        **both_ways("scikit-learn", beside_sklearn.m_step(data, given)),
+        **both_ways("scikit-learn", beside_sklearn.m_step(talks, given)),
     }
-    yield described("the talk's blobs", data, 30) | compared(sides, effort)
+    yield described(TALKS, talks, 30) | compared(sides, effort)
+    mine, _ = ours.m_step(talks.in_one_column())
+    yield described(IN_ONE_COLUMN, talks, 30) | compared(
+        {"ours": mine, "NumPy einsum": einsum}, effort
+    )
 
 
 def scoring(effort: Effort) -> Iterator[Result]:

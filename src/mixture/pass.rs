@@ -185,7 +185,7 @@ pub enum Summand<'a> {
         /// Of the model.
         density: &'a Density,
         /// Where components or features are many.
-        nearby: Option<Nearby<'a>>,
+        nearby: Option<Box<Nearby<'a>>>,
     },
     /// Responsibilities that are given.
     Assigned(&'a dyn Responsibilities),
@@ -194,7 +194,7 @@ pub enum Summand<'a> {
 impl<'a> Summand<'a> {
     /// Responsibilities under a model.
     pub fn expected(density: &'a Density) -> Self {
-        Self::Expected { density, nearby: Nearby::new(density) }
+        Self::Expected { density, nearby: Nearby::new(density).map(Box::new) }
     }
 
     /// Number of components.
@@ -249,7 +249,9 @@ impl<'a> Summand<'a> {
         }
         let size = block_rows(rows.d(), self.k());
         let load = |start: usize, block: &mut Block| {
-            block.load(rows, start, size.min(end - start), self.k());
+            let next = end.min(start + size);
+            block.load(rows, start, next - start, self.k());
+            rows.prefetch(next..end.min(next + size));
             self.fill(start, block);
         };
         load(start, block);

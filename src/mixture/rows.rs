@@ -34,6 +34,9 @@ pub trait Rows: Sync {
     /// Reads rows `start .. start + block.len()`: features, weights and null marks.
     /// The block comes in with weights 1 and no row marked.
     fn read(&self, start: usize, block: &mut Block);
+
+    /// Told which rows will be read soon, to bring them near.
+    fn prefetch(&self, _: Range<usize>) {}
 }
 
 /// Responsibilities that are given instead of computed: labels, a column, a random draw.
@@ -346,6 +349,10 @@ pub struct Labelled<'a> {
 impl Rows for Labelled<'_> {
     fn n_rows(&self) -> usize {
         self.rows.n_rows()
+    }
+
+    fn prefetch(&self, rows: Range<usize>) {
+        self.rows.prefetch(rows);
     }
 
     fn d(&self) -> usize {

@@ -10,6 +10,7 @@ use polars_arrow::array::{Array, BooleanArray, FixedSizeListArray, ListArray, Pr
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::types::NativeType;
 
+use crate::mixture::simd::prefetch;
 use crate::mixture::transpose::transpose;
 
 /// Whether a column of this dtype holds numbers.
@@ -377,6 +378,15 @@ impl Source {
         match self {
             Self::Lanes(lanes) => lanes.len(),
             Self::Nested { width, .. } => *width,
+        }
+    }
+
+    /// Brings rows near that will be read soon, where columns lie as f64; those of an Array lie one after the other, which
+    /// the machine foresees.
+    pub fn prefetch(&self, rows: Range<usize>) {
+        let Self::Lanes(columns) = self else { return };
+        for Lane(chunks) in columns {
+            chunks.visit(rows.clone(), |chunk, within, _| prefetch(chunk.lying(within).unwrap_or_default()));
         }
     }
 

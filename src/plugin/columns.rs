@@ -1,5 +1,7 @@
 //! Input Series -> rows. The only code that sees what comes in: its names, dtypes and roles.
 
+use std::ops::Range;
+
 use polars::prelude::{DataType, Field, IdxSize, Series};
 
 use super::arrow::{is_number, Lane, Source};
@@ -412,6 +414,10 @@ impl Rows for Table {
         if let Some(labels) = self.label.get(rows) {
             block.set_labels(labels);
         }
+    }
+
+    fn prefetch(&self, rows: Range<usize>) {
+        self.source.prefetch(rows);
     }
 }
 

@@ -7,12 +7,14 @@ mod lanes;
 mod level;
 mod log;
 mod numbers;
+mod prefetch;
 
 pub use exp::{exp, exp_in_range, EXP_MIN};
 pub use lanes::Lanes;
 pub use level::Level;
 pub use log::ln;
 pub use numbers::{all_finite, all_shares};
+pub use prefetch::prefetch;
 
 /// A vector with the bits of every lane changed: what is a loop over lanes here becomes a vector operation.
 #[inline(always)]

@@ -35,11 +35,11 @@ pub struct Accumulator {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
     /// Lanes are rows.
-    ByRow,
+    Rows,
     /// Lanes are features.
-    ByFeature,
+    Features,
     /// About one origin, from products that components share.
-    ByProduct,
+    Products,
 }
 
 /// Sums of lanes that fit into a second-level cache, in numbers.
@@ -52,8 +52,8 @@ impl Layout {
     fn new(k: usize, d: usize, form: Scatter) -> Self {
         let sums = k * by_row::entries(d, form) * by_row::LANES;
         match form {
-            Scatter::Full if d >= WIDE || sums > CACHED && d > by_row::SMALL => Self::ByFeature,
-            _ => Self::ByRow,
+            Scatter::Full if d >= WIDE || sums > CACHED && d > by_row::SMALL => Self::Features,
+            _ => Self::Rows,
         }
     }
 }
@@ -96,9 +96,9 @@ impl Accumulator {
         self.about.clear();
         self.about.extend_from_slice(about);
         let len = match layout {
-            Layout::ByRow => self.k * by_row::entries(self.d, self.form) * by_row::LANES,
-            Layout::ByFeature => self.k * by_feature::entries(self.d),
-            Layout::ByProduct => self.k * by_product::entries(self.d),
+            Layout::Rows => self.k * by_row::entries(self.d, self.form) * by_row::LANES,
+            Layout::Features => self.k * by_feature::entries(self.d),
+            Layout::Products => self.k * by_product::entries(self.d),
         };
         self.sums.refill(len, 0.0);
     }
@@ -107,7 +107,7 @@ impl Accumulator {
     fn decide(&mut self, block: &Block) {
         let origin = std::mem::take(&mut self.origin);
         if !origin.is_empty() && by_product::is_dense(block, self.k) {
-            self.lay_out(Layout::ByProduct, &origin);
+            self.lay_out(Layout::Products, &origin);
             self.held.reserve(self.k, self.d);
         }
     }
@@ -123,9 +123,9 @@ impl Accumulator {
         let level = self.level;
         level.run(Figures { sums: self, block });
         match self.layout {
-            Layout::ByRow => level.run(ByRow { sums: self, block, components }),
-            Layout::ByFeature => level.run(ByFeature { sums: self, block, components }),
-            Layout::ByProduct => by_product::hold(self, block, components),
+            Layout::Rows => level.run(ByRow { sums: self, block, components }),
+            Layout::Features => level.run(ByFeature { sums: self, block, components }),
+            Layout::Products => by_product::hold(self, block, components),
         }
     }
 
@@ -145,17 +145,16 @@ impl Accumulator {
             let mean = &mut statistics.mean[c * d..][..d];
             let scatter = &mut statistics.scatter[c * width..][..width];
             let weight = match self.layout {
-                Layout::ByRow => by_row::totals(self, c, &mut shift, scatter),
-                Layout::ByFeature => by_feature::totals(self, c, &mut shift, scatter),
-                Layout::ByProduct => by_product::totals(self, c, &mut shift, scatter),
+                Layout::Rows => by_row::totals(self, c, &mut shift, scatter),
+                Layout::Features => by_feature::totals(self, c, &mut shift, scatter),
+                Layout::Products => by_product::totals(self, c, &mut shift, scatter),
             };
             if weight == 0.0 {
                 scatter.fill(0.0);
                 continue;
             }
             statistics.weight[c] = weight;
-            let about =
-                if self.layout == Layout::ByProduct { &self.about } else { &self.about[c * d..][..d] };
+            let about = if self.layout == Layout::Products { &self.about } else { &self.about[c * d..][..d] };
             mean.copy_from_slice(about);
             for x in &mut shift {
                 *x /= weight;
@@ -163,10 +162,7 @@ impl Accumulator {
             accurate &= recentre(mean, scatter, &shift, weight, self.form);
         }
         // Products of rows overflow for all components where they do for one.
-        (
-            statistics,
-            accurate && (self.layout != Layout::ByProduct || self.sums.iter().all(|s| s.is_finite())),
-        )
+        (statistics, accurate && (self.layout != Layout::Products || self.sums.iter().all(|s| s.is_finite())))
     }
 }
 

@@ -160,7 +160,9 @@ impl WithSimd for AddHeld<'_> {
         for first in (0..width).step_by(PANEL) {
             for q in 0..PANEL {
                 let Some((i, j)) = pairs.next() else {
-                    panel.iter_mut().for_each(|products| products[q] = simd.splat_f64s(0.0));
+                    for products in &mut *panel {
+                        products[q] = simd.splat_f64s(0.0);
+                    }
                     continue;
                 };
                 let lane = |i: usize| &S::as_simd_f64s(&features[i * STRIDE..][..STRIDE]).0[..vectors];
@@ -168,16 +170,16 @@ impl WithSimd for AddHeld<'_> {
                     products[q] = simd.mul_f64s(*a, *b);
                 }
             }
-            let mut sums = Sums { sums: &mut self.0.sums, width, first };
+            let mut panels = Panels { sums: &mut self.0.sums, width, first };
             let mut c = 0;
             while c < k {
                 let shares = &shares[c * STRIDE..];
                 c += match k - c {
-                    1 => sums.add::<S, 1>(simd, panel, shares, c),
-                    2 => sums.add::<S, 2>(simd, panel, shares, c),
-                    3.. if S::REGISTER_COUNT < 32 => sums.add::<S, 2>(simd, panel, shares, c),
-                    3 => sums.add::<S, 3>(simd, panel, shares, c),
-                    _ => sums.add::<S, 4>(simd, panel, shares, c),
+                    1 => panels.add::<S, 1>(simd, panel, shares, c),
+                    2 => panels.add::<S, 2>(simd, panel, shares, c),
+                    3.. if S::REGISTER_COUNT < 32 => panels.add::<S, 2>(simd, panel, shares, c),
+                    3 => panels.add::<S, 3>(simd, panel, shares, c),
+                    _ => panels.add::<S, 4>(simd, panel, shares, c),
                 };
             }
         }
@@ -185,13 +187,13 @@ impl WithSimd for AddHeld<'_> {
 }
 
 /// The sums of all components, and where those of a panel begin.
-struct Sums<'a> {
+struct Panels<'a> {
     sums: &'a mut [f64],
     width: usize,
     first: usize,
 }
 
-impl Sums<'_> {
+impl Panels<'_> {
     /// Adds the products of a panel to those of `C` components from `c`; gives `C`.
     #[inline(always)]
     fn add<S: Simd, const C: usize>(
