@@ -60,6 +60,9 @@ pub fn block_rows(d: usize, k: usize) -> usize {
     }
 }
 
+/// Numbers of the next block that may come into a first-level cache beside those of this one.
+const PREFETCHED: usize = 2048;
+
 impl Pass<'_> {
     /// A pass on the caller's thread that nobody stops.
     pub const SEQUENTIAL: Pass<'static> =
@@ -205,7 +208,7 @@ impl<'a> Summand<'a> {
         }
     }
 
-    /// Leaves shares in the components of a block that starts at a row.
+    /// Leaves what times its scale are shares in the components of a block that starts at a row.
     pub(super) fn fill(&self, start: usize, block: &mut Block) {
         match self {
             Self::Expected { density, .. } => density.shares(block),
@@ -251,7 +254,9 @@ impl<'a> Summand<'a> {
         let load = |start: usize, block: &mut Block| {
             let next = end.min(start + size);
             block.load(rows, start, next - start, self.k());
-            rows.prefetch(next..end.min(next + size));
+            if size * rows.d() <= PREFETCHED {
+                rows.prefetch(next..end.min(next + size));
+            }
             self.fill(start, block);
         };
         load(start, block);

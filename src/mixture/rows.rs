@@ -194,7 +194,8 @@ impl Block {
         !self.label.is_empty()
     }
 
-    /// Component `c` of the rows: log joint density, or responsibility, as the last step left it.
+    /// Component `c` of the rows: log joint density, responsibility, or what its scale makes a share, as the last step left
+    /// it.
     pub fn component(&self, c: usize) -> &[f64] {
         &self.responsibilities[c * self.stride..][..self.len]
     }
@@ -235,6 +236,7 @@ impl Block {
         }
         self.state.clear();
         self.state.resize(rows.len(), RowState::Valid);
+        self.valid = true;
         self.len = rows.len();
     }
 
@@ -351,10 +353,6 @@ impl Rows for Labelled<'_> {
         self.rows.n_rows()
     }
 
-    fn prefetch(&self, rows: Range<usize>) {
-        self.rows.prefetch(rows);
-    }
-
     fn d(&self) -> usize {
         self.rows.d()
     }
@@ -364,6 +362,10 @@ impl Rows for Labelled<'_> {
         if let Some(labels) = self.label.get(start..start + block.len()) {
             block.set_labels(labels);
         }
+    }
+
+    fn prefetch(&self, rows: Range<usize>) {
+        self.rows.prefetch(rows);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is summed up beside a pass, so that rows are known again where the statistics do not tell: covariances of
 //! neighbouring features, where a pass keeps variances alone, and the rows of each label.
 
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pulp::{Simd, WithSimd};
@@ -110,6 +111,10 @@ impl Rows for Watched<'_> {
         let Sums { pairs, known } = &mut seen.sums;
         add_known(self.means, block, known);
         Level::chosen().run(Products { means: self.means, block, sums: pairs });
+    }
+
+    fn prefetch(&self, rows: Range<usize>) {
+        self.rows.prefetch(rows);
     }
 }
 

@@ -96,7 +96,7 @@ impl Density {
         let constant = |(c, log_weight)| log_weight - d as f64 * half_log_2pi + factors.log_det(c);
         let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
-        let negligible = log_weights.into_iter().map(|log_weight| NEGLIGIBLE + log_weight).collect();
+        let negligible = log_weights.into_iter().map(|w| EXP_MIN.max(NEGLIGIBLE + w)).collect();
         let (precisions, row_bounds) = if k < MANY { (Vec::new(), Vec::new()) } else { reciprocals(model) };
         Ok(Self {
             level: Level::chosen(),
@@ -197,8 +197,8 @@ impl Density {
         self.level.run(Softmax { block, negligible, sparse: false, normalised: true });
     }
 
-    /// The E-step for statistics: shares `w r` of the block's rows in its components, zero where they are too small to
-    /// change anything, and log p and entropy.
+    /// The E-step for statistics: what times [its scale](Block::scale) is the share `w r` of the block's rows in its
+    /// components, zero where that is too small to change anything; and log p and entropy.
     pub fn shares(&self, block: &mut Block) {
         self.level.run(LogJoint { density: self, block, first: 0, leaving: false });
         self.settled_shares(block, false);

@@ -59,9 +59,8 @@ impl<'a> Nearby<'a> {
         Some(Self { density, order })
     }
 
-    /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there;
-    /// the block's lanes are shares in these components, all others are negligible. Puts
-    /// the leaf in order.
+    /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there,
+    /// after [`Density::shares`] in these components; all others are negligible. Puts the leaf in order.
     pub fn for_each_block(&self, leaf: &mut Block, block: &mut Block, mut visit: impl FnMut(&Block, &[u32])) {
         let cells = match &self.order {
             Order::Tree(tree, _) => tree.cells(leaf),
@@ -101,8 +100,8 @@ impl<'a> Nearby<'a> {
         self.density.log_constant[c] - 0.5 * distances[c]
     }
 
-    /// Leaves shares in the components that matter to the block, and gives these: those that are near, and what bounds
-    /// of distances leave of the others.
+    /// [`Density::shares`] in the components that matter to the block, which it gives: those that are near, and what
+    /// bounds of distances leave of the others.
     fn shares(&self, block: &mut Block, near: Vec<u32>, distances: &[f64]) -> Vec<u32> {
         let Density { level, k, negligible, .. } = self.density;
         let mut components = near;

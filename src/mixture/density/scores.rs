@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::GROUP;
 use crate::mixture::rows::Block;
-use crate::mixture::simd::{exp_in_range, ln, EXP_MIN};
+use crate::mixture::simd::{exp, ln, EXP_MIN};
 
 /// Leaves `ln p = max + ln Σ_c exp(joint_c − max)` in the place of the largest log joint density of each row.
 pub struct LogSumExp<'a> {
@@ -30,7 +30,7 @@ impl WithSimd for LogSumExp<'_> {
                 for v in 0..GROUP {
                     let t = simd.sub_f64s(lane[v], max[v]);
                     let counts = simd.greater_than_f64s(t, least);
-                    let e = exp_in_range::<S>(simd, simd.select_f64s(counts, t, zero));
+                    let e = exp::<S>(simd, simd.select_f64s(counts, t, zero));
                     sum[v] = simd.add_f64s(sum[v], simd.select_f64s(counts, e, zero));
                 }
             }

@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 
 use super::GROUP;
 use crate::mixture::rows::{Block, LOWEST};
-use crate::mixture::simd::{exp, exp_in_range, ln, EXP_MIN};
+use crate::mixture::simd::{exp, ln, EXP_MIN};
 
 /// Leaves the largest log joint density of each row where its log density will be.
 pub struct Largest<'a> {
@@ -88,7 +88,7 @@ impl WithSimd for Softmax<'_> {
                     let t = simd.sub_f64s(lane[v], max[v]);
                     let counts = simd.greater_than_f64s(t, negligible);
                     let t = simd.select_f64s(counts, t, zero);
-                    let e = simd.select_f64s(counts, exp_in_range::<S>(simd, t), zero);
+                    let e = simd.select_f64s(counts, exp::<S>(simd, t), zero);
                     sum[v] = simd.add_f64s(sum[v], e);
                     sum_t[v] = simd.mul_add_e_f64s(e, t, sum_t[v]);
                     lane[v] = e;
@@ -148,7 +148,8 @@ impl WithSimd for LogSoftmax<'_> {
             for lane in joint.chunks_exact_mut(vectors) {
                 lane[v] = simd.sub_f64s(lane[v], *max);
                 let counts = simd.greater_than_f64s(lane[v], least);
-                let e = simd.select_f64s(counts, exp::<S>(simd, lane[v]), zero);
+                let e = exp::<S>(simd, simd.select_f64s(counts, lane[v], zero));
+                let e = simd.select_f64s(counts, e, zero);
                 sum = simd.add_f64s(sum, e);
             }
             let log_sum = ln::<S>(simd, sum);

@@ -2,7 +2,9 @@ use ndarray::{Array1, Array2, Array3};
 
 use super::*;
 use crate::mixture::covariance::CovarianceType;
+use crate::mixture::pass::Pass;
 use crate::mixture::rows::Sample;
+use crate::mixture::statistics::Scatter;
 use crate::mixture::testing::{assert_all_close, assert_close, loaded, model, names, sample};
 
 /// `ln w N(x; μ, Σ)` by Gaussian elimination on `[Σ | x − μ]`.
@@ -299,4 +301,25 @@ fn of_equal_components_the_first_is_the_most_probable() {
     let mut labels = vec![u32::MAX; 37];
     equal(5).density().unwrap().most_probable(&mut loaded(&sample(37, 1, 2), 5), &mut labels);
     assert_eq!(labels, [0; 37]);
+}
+
+#[test]
+fn a_component_may_weigh_next_to_nothing() {
+    let rows = sample(700, 2, 5);
+    let of = |weight: f64| {
+        let start = model(CovarianceType::Full, 2, 2, 3);
+        let (features, kind) = (start.features().to_vec(), CovarianceType::Full);
+        let (means, covariances) = (start.means().clone(), start.covariances().clone());
+        let weights = Array1::from_vec(vec![1.0 - weight, weight]);
+        let model = Model::new(features, kind, weights, means, covariances).unwrap();
+        Pass::SEQUENTIAL.e_step(&rows, &model.density().unwrap(), Scatter::Full).unwrap()
+    };
+    let without = of(0.0);
+    for weight in [1e-250, 1e-290, 1e-295, 1e-300, 5e-324] {
+        let with = of(weight);
+        with.check_finite().unwrap();
+        assert_close(with.log_likelihood, without.log_likelihood, 1e-13);
+        assert_close(with.weight()[0], 700.0, 1e-13);
+        assert!((0.0..=1e-200).contains(&with.weight()[1]), "{weight:e}: {}", with.weight()[1]);
+    }
 }

@@ -7,7 +7,7 @@ use pulp::Simd;
 
 use super::map_bits;
 
-/// Below this the exponential is taken for zero: the results would be subnormal.
+/// Below this an exponential is to be taken for zero: it would be subnormal.
 pub const EXP_MIN: f64 = -708.0;
 const LN2_HI: f64 = 6.931_471_803_691_238e-1;
 const LN2_LO: f64 = 1.908_214_929_270_587_7e-10;
@@ -27,15 +27,9 @@ const Q: [f64; 10] = [
     0.5,
 ];
 
-/// eˣ for −708 ≤ x ≤ 700, to 4·10⁻¹⁶ relative; e⁻⁷⁰⁸ below that, and for NaN.
+/// eˣ for −708 ≤ x ≤ 700, to 4·10⁻¹⁶ relative; anything else for other x.
 #[inline(always)]
 pub fn exp<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
-    exp_in_range::<S>(simd, simd.max_f64s(x, simd.splat_f64s(EXP_MIN)))
-}
-
-/// The same for −708 ≤ x ≤ 700 alone.
-#[inline(always)]
-pub fn exp_in_range<S: Simd>(simd: S, x: S::f64s) -> S::f64s {
     let splat = |value| simd.splat_f64s(value);
     let shifted = simd.mul_add_e_f64s(x, splat(std::f64::consts::LOG2_E), splat(ROUND));
     let n = simd.sub_f64s(shifted, splat(ROUND));

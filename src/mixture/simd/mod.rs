@@ -9,7 +9,7 @@ mod log;
 mod numbers;
 mod prefetch;
 
-pub use exp::{exp, exp_in_range, EXP_MIN};
+pub use exp::{exp, EXP_MIN};
 pub use lanes::Lanes;
 pub use level::Level;
 pub use log::ln;
@@ -108,14 +108,12 @@ mod tests {
 
     #[test]
     fn functions_at_their_edges() {
-        let least = EXP_MIN.exp();
         for level in Level::all() {
-            let mut x = [0.0, -0.0, -1e300, f64::NEG_INFINITY, -1e-300, f64::NAN, -800.0, EXP_MIN];
+            let mut x = [0.0, -0.0, -1e-300, 1e-300, EXP_MIN, EXP_MIN, 700.0, 700.0];
             level.run(Each(&mut x, Exp));
-            assert_eq!(&x[..2], [1.0, 1.0]);
-            assert_eq!(x[4], 1.0);
-            for i in [2, 3, 5, 6, 7] {
-                assert!((x[i] / least - 1.0).abs() < 1e-15, "{i}: {}", x[i]);
+            assert_eq!(&x[..4], [1.0; 4]);
+            for (x, exact) in [(x[4], EXP_MIN.exp()), (x[6], 700_f64.exp())] {
+                assert!((x / exact - 1.0).abs() < 1e-15, "{x}");
             }
             let mut x = [1.0; 8];
             level.run(Each(&mut x, Ln));

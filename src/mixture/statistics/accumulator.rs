@@ -1,5 +1,5 @@
 //! Sums over the rows of some blocks: of each component `Σ w r`, `Σ w r z` and `Σ w r z zᵀ` with `z = x − g` about a
-//! guess `g` of its mean, and the figures of the rows. They become statistics once, at the end.
+//! guess `g` of its mean or of all means, and the figures of the rows. They become statistics once, at the end.
 
 use pulp::{Simd, WithSimd};
 
@@ -83,19 +83,21 @@ impl Accumulator {
     /// Forgets all rows.
     pub fn begin(&mut self, guess: &Guess) {
         self.held.clear();
+        self.about.clear();
+        self.about.extend_from_slice(&guess.means);
+        self.layout = Layout::new(self.k, self.d, self.form);
+        (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
         self.origin.clear();
         if self.form == Scatter::Full && by_product::is_worth(self.k, self.d) {
             self.origin.extend_from_slice(guess.origin.as_deref().unwrap_or_default());
         }
-        self.lay_out(Layout::new(self.k, self.d, self.form), &guess.means);
-        (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
+        if self.origin.is_empty() {
+            self.clear_sums();
+        }
     }
 
-    fn lay_out(&mut self, layout: Layout, about: &[f64]) {
-        self.layout = layout;
-        self.about.clear();
-        self.about.extend_from_slice(about);
-        let len = match layout {
+    fn clear_sums(&mut self) {
+        let len = match self.layout {
             Layout::Rows => self.k * by_row::entries(self.d, self.form) * by_row::LANES,
             Layout::Features => self.k * by_feature::entries(self.d),
             Layout::Products => self.k * by_product::entries(self.d),
@@ -103,23 +105,28 @@ impl Accumulator {
         self.sums.refill(len, 0.0);
     }
 
-    /// Takes the origin of a guess where the first rows say that components overlap.
-    fn decide(&mut self, block: &Block) {
-        let origin = std::mem::take(&mut self.origin);
-        if !origin.is_empty() && by_product::is_dense(block, self.k) {
-            self.lay_out(Layout::Products, &origin);
+    /// Takes the origin that may be shared where the first rows say that components overlap.
+    fn decide(&mut self, block: Option<&Block>) {
+        if self.origin.is_empty() {
+            return;
+        }
+        if block.is_some_and(by_product::is_dense) {
+            self.layout = Layout::Products;
+            std::mem::swap(&mut self.about, &mut self.origin);
             self.held.reserve(self.k, self.d);
         }
+        self.origin.clear();
+        self.clear_sums();
     }
 
-    /// Adds the rows of a block whose lanes hold responsibilities, in all components.
+    /// Adds the rows of a block, whose lanes times their scale are shares in all components.
     pub fn absorb(&mut self, block: &Block) {
         self.absorb_in(block, &[]);
     }
 
-    /// Adds the rows of a block whose lanes hold responsibilities in some components; in all of them if none is named.
+    /// The same in some components; in all of them if none is named.
     pub fn absorb_in(&mut self, block: &Block, components: &[u32]) {
-        self.decide(block);
+        self.decide(Some(block));
         let level = self.level;
         level.run(Figures { sums: self, block });
         match self.layout {
@@ -132,6 +139,7 @@ impl Accumulator {
     /// The statistics, and whether the guesses were near enough for their scatter to be accurate: else the rows are to
     /// be absorbed again, about the means found.
     pub fn finish(&mut self) -> (Statistics, bool) {
+        self.decide(None);
         by_product::add_held(self);
         let mut statistics = Statistics::new(self.k, self.d, self.form);
         statistics.n_rows = self.n_rows;

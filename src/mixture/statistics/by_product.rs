@@ -16,8 +16,9 @@ use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{Block, PAD};
 use crate::mixture::simd::Lanes;
 
-/// Rows held, whose products in a panel stay in a first-level cache.
-const HELD: usize = 512;
+/// Rows held, whose products in a panel stay in a first-level cache: those of five blocks where components and features
+/// are so many.
+const HELD: usize = 480;
 /// Length of a lane: not a power of two, whose lanes would compete for the same places of a cache.
 const STRIDE: usize = HELD + 4 * PAD;
 /// Products in a panel.
@@ -33,20 +34,18 @@ pub fn is_worth(k: usize, d: usize) -> bool {
     d >= WIDE && k >= SEVERAL && (k + d) * HELD <= CACHED
 }
 
-/// Whether at least half of the rows of a block have a share in a component: others have their sums alone.
-pub fn is_dense(block: &Block, k: usize) -> bool {
-    let shares = block.responsibilities.iter().filter(|r| **r > 0.0).count();
-    2 * shares >= k * block.len()
+/// Whether rows that weigh something have shares in at least half of the components of a block: where they have fewer, sums
+/// over the rows of a component alone take less.
+pub fn is_dense(block: &Block) -> bool {
+    let count = |lane: &[f64]| lane.iter().zip(&*block.scale).filter(|(r, w)| **r > 0.0 && **w > 0.0).count();
+    let shares: usize = block.responsibilities.chunks_exact(block.stride().max(1)).map(count).sum();
+    let rows = block.scale.iter().filter(|w| **w > 0.0).count();
+    2 * shares >= block.k() * rows
 }
 
-/// Products of a row, padded.
-fn products(d: usize) -> usize {
-    triangle(d + 1).next_multiple_of(PANEL)
-}
-
-/// Numbers of a component.
+/// Numbers of a component: the products of a row, padded.
 pub fn entries(d: usize) -> usize {
-    products(d)
+    triangle(d + 1).next_multiple_of(PANEL)
 }
 
 /// Rows that have come in and are not yet in the sums.
@@ -123,18 +122,22 @@ impl WithSimd for Hold<'_> {
         if let Some(ones) = lanes.next() {
             ones.fill(1.0);
         }
-        let of_block = block.features().chunks_exact(block.stride());
+        let (scale, _) = S::as_simd_f64s(&block.scale);
+        let zero = simd.splat_f64s(0.0);
+        let of_block = block.features().chunks_exact(block.stride().max(1));
         for ((lane, x), origin) in lanes.zip(of_block).zip(&sums.about) {
             let origin = simd.splat_f64s(*origin);
-            for (z, x) in S::as_mut_simd_f64s(lane).0.iter_mut().zip(S::as_simd_f64s(x).0) {
-                *z = simd.sub_f64s(*x, origin);
+            let rows = S::as_simd_f64s(x).0.iter().zip(scale);
+            for (z, (x, scale)) in S::as_mut_simd_f64s(lane).0.iter_mut().zip(rows) {
+                // Whatever rows are that weigh nothing, no product of theirs overflows.
+                let counts = simd.greater_than_f64s(*scale, zero);
+                *z = simd.select_f64s(counts, simd.sub_f64s(*x, origin), zero);
             }
         }
         if !components.is_empty() {
             shares.chunks_exact_mut(STRIDE).for_each(|lane| lane[rows.clone()].fill(0.0));
         }
-        let (scale, _) = S::as_simd_f64s(&block.scale);
-        for (lane, given) in block.responsibilities.chunks_exact(block.stride()).enumerate() {
+        for (lane, given) in block.responsibilities.chunks_exact(block.stride().max(1)).enumerate() {
             let own = &mut shares[component_of(components, lane) * STRIDE..][rows.clone()];
             let given = S::as_simd_f64s(given).0.iter().zip(scale);
             for (share, (given, scale)) in S::as_mut_simd_f64s(own).0.iter_mut().zip(given) {
@@ -153,7 +156,7 @@ impl WithSimd for AddHeld<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let (k, width) = (self.0.k, entries(self.0.d));
         let Held { rows, features, shares, panel } = &mut self.0.held;
-        let vectors = rows.div_ceil(S::F64_LANES);
+        let vectors = *rows / S::F64_LANES;
         let mut pairs = (0..=self.0.d).flat_map(|i| (0..=i).map(move |j| (i, j)));
         let (panel, _) = S::as_mut_simd_f64s(panel);
         let panel = &mut panel.as_chunks_mut::<PANEL>().0[..vectors];

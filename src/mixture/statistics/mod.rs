@@ -154,11 +154,11 @@ impl Statistics {
         accumulator.begin(guess);
         feed(accumulator)?;
         let (mut statistics, mut accurate) = accumulator.finish();
-        for _ in 1..ROUNDS {
-            if accurate {
+        for round in 1..ROUNDS {
+            let finite = statistics.mean.iter().all(|m| m.is_finite());
+            if accurate || round > 1 && !finite {
                 break;
             }
-            let finite = statistics.mean.iter().all(|m| m.is_finite());
             let means =
                 if finite { Cow::Borrowed(&statistics.mean[..]) } else { Cow::Borrowed(&*guess.means) };
             accumulator.begin(&Guess { means, origin: None });

@@ -386,6 +386,19 @@ fn products_that_overflow_spoil_no_other_component() {
 }
 
 #[test]
+fn rows_that_weigh_nothing_make_no_product_overflow() {
+    let (k, d) = (32, 6);
+    let mut rows = sample(300, d, 3);
+    rows.weight[17] = 0.0;
+    let model = overlapping(k, d);
+    let expected = under(&rows, &model, Level::chosen(), true);
+    rows.columns[2][17] = 1e200;
+    let got = under(&rows, &model, Level::chosen(), true);
+    assert_eq!(bits(got.scatter()), bits(expected.scatter()));
+    assert_eq!(bits(got.mean()), bits(expected.mean()));
+}
+
+#[test]
 fn responsibilities_of_components_far_apart_are_summed_about_their_means() {
     let k = 32;
     let mut rows = sample(900, 6, 4);
