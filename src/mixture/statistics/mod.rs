@@ -159,8 +159,7 @@ impl Statistics {
             if accurate || round > 1 && !finite {
                 break;
             }
-            let means =
-                if finite { Cow::Borrowed(&statistics.mean[..]) } else { Cow::Borrowed(&*guess.means) };
+            let means = Cow::Borrowed(if finite { &statistics.mean[..] } else { &guess.means[..] });
             accumulator.begin(&Guess { means, origin: None });
             feed(accumulator)?;
             (statistics, accurate) = accumulator.finish();
