@@ -179,6 +179,14 @@ pub fn component_of(components: &[u32], lane: usize) -> usize {
     components.get(lane).map_or(lane, |c| *c as usize)
 }
 
+/// Writes the shares of rows in a component: what its lane holds, times their scale.
+#[inline(always)]
+pub fn scaled<S: Simd>(simd: S, given: &[S::f64s], scale: &[S::f64s], shares: &mut [S::f64s]) {
+    for ((share, given), scale) in shares.iter_mut().zip(given).zip(scale) {
+        *share = simd.mul_f64s(*given, *scale);
+    }
+}
+
 /// Adds the figures of the rows.
 struct Figures<'a> {
     sums: &'a mut Accumulator,

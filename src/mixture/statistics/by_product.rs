@@ -11,7 +11,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::{component_of, Accumulator};
+use super::accumulator::{component_of, scaled, Accumulator};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{Block, PAD};
 use crate::mixture::simd::Lanes;
@@ -139,10 +139,7 @@ impl WithSimd for Hold<'_> {
         }
         for (lane, given) in block.responsibilities.chunks_exact(block.stride().max(1)).enumerate() {
             let own = &mut shares[component_of(components, lane) * STRIDE..][rows.clone()];
-            let given = S::as_simd_f64s(given).0.iter().zip(scale);
-            for (share, (given, scale)) in S::as_mut_simd_f64s(own).0.iter_mut().zip(given) {
-                *share = simd.mul_f64s(*given, *scale);
-            }
+            scaled::<S>(simd, S::as_simd_f64s(given).0, scale, S::as_mut_simd_f64s(own).0);
         }
     }
 }
@@ -162,12 +159,8 @@ impl WithSimd for AddHeld<'_> {
         let panel = &mut panel.as_chunks_mut::<PANEL>().0[..vectors];
         for first in (0..width).step_by(PANEL) {
             for q in 0..PANEL {
-                let Some((i, j)) = pairs.next() else {
-                    for products in &mut *panel {
-                        products[q] = simd.splat_f64s(0.0);
-                    }
-                    continue;
-                };
+                // What pads the last panel is summed up, and not read.
+                let (i, j) = pairs.next().unwrap_or_default();
                 let lane = |i: usize| &S::as_simd_f64s(&features[i * STRIDE..][..STRIDE]).0[..vectors];
                 for ((products, a), b) in panel.iter_mut().zip(lane(i)).zip(lane(j)) {
                     products[q] = simd.mul_f64s(*a, *b);

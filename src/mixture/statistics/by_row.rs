@@ -4,7 +4,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::{component_of, Accumulator};
+use super::accumulator::{component_of, scaled, Accumulator};
 use super::Scatter;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::Block;
@@ -252,9 +252,7 @@ impl<const C: usize> Sums for Tiles<C> {
         let (d, vectors) = (about.len(), rows.given.len());
         let (zeros, scratch) = scratch.split_at_mut(vectors);
         let (share, scratch) = scratch.split_at_mut(vectors);
-        for ((share, given), scale) in share.iter_mut().zip(rows.given).zip(rows.scale) {
-            *share = simd.mul_f64s(*given, *scale);
-        }
+        scaled::<S>(simd, rows.given, rows.scale, share);
         let (tiles, _) = scratch.as_chunks_mut::<TILE>();
         let (products, differences) = tiles.split_at_mut(vectors);
         if !d.is_multiple_of(TILE) {
