@@ -241,3 +241,19 @@ def test_responsibilities_may_be_lists() -> None:
     from_array = df.select(it.features.gmm.m_step("soft"))
     assert the_value(df.select(it.features.gmm.m_step("list"))) == the_value(from_array)
     assert the_value(df.select(it.features.gmm.m_step(pl.col("soft")))) == the_value(from_array)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_responsibilities_give_the_same_bits_however_they_lie(d: int) -> None:
+    """In one chunk or several, as Array or List, sliced, beside a row that is null."""
+    it = case(d, 20, n=3000)
+    r = it.df["soft"]
+    step = it.features.gmm.m_step("r")
+    expected = it.df.with_columns(r=r).select(step).to_dicts()
+    pieces = pl.concat([it.df.with_columns(r=r)[a:b] for a, b in ((0, 7), (7, 1500), (1500, 3000))])
+    longer = pl.concat([it.df.with_columns(r=r)] * 2)[3000:]
+    missing = pl.concat(
+        [it.df.with_columns(r=r), it.df[:1].with_columns(r=pl.lit(None, r.dtype), x0=None)]
+    )
+    for df in (pieces, longer, it.df.with_columns(r=r.arr.to_list()), missing):
+        assert df.select(step).to_dicts() == expected

@@ -52,6 +52,7 @@ struct Joined<'a> {
     k: usize,
     len: usize,
     parts: &'a [Part],
+    by_row: bool,
 }
 
 impl Assembly {
@@ -156,7 +157,8 @@ impl Assembly {
         cancelled: &AtomicBool,
         room: &mut Room,
     ) -> Result<Statistics> {
-        let joined = Joined { d: self.d, k: self.k, len, parts };
+        let by_row = matches!(summand, Summand::Assigned(given) if given.by_row());
+        let joined = Joined { d: self.d, k: self.k, len, parts, by_row };
         let assigned = Summand::Assigned(&joined);
         let summand = if matches!(summand, Summand::Assigned(_)) { &assigned } else { summand };
         summand.leaf(&joined, 0..len, cancelled, room)
@@ -268,6 +270,10 @@ impl Rows for Joined<'_> {
 impl Responsibilities for Joined<'_> {
     fn k(&self) -> usize {
         self.k
+    }
+
+    fn by_row(&self) -> bool {
+        self.by_row
     }
 
     fn assign(&self, start: usize, block: &mut Block) {

@@ -173,9 +173,9 @@ impl<'a> Passes<'a> {
             }
         };
         let Room { block, accumulator, .. } = room;
-        summand.fill(0, block);
+        let mut filled = false;
         Statistics::of(accumulator, &summand.guess(block), |accumulator| {
-            accumulator.absorb(block);
+            summand.add(0, block, &mut filled, accumulator);
             Ok(())
         })
     }
@@ -216,13 +216,32 @@ impl<'a> Summand<'a> {
         }
     }
 
+    /// Adds the rows of a block that starts at a row, and fills it before unless it is filled or need not be.
+    fn add(&self, start: usize, block: &mut Block, filled: &mut bool, accumulator: &mut Accumulator) {
+        if let Self::Assigned(given) = self {
+            let rows = given.lying(start..start + block.len());
+            if let Some(rows) = rows.filter(|rows| accumulator.takes_rows(block, rows)) {
+                return accumulator.absorb_rows(block, rows);
+            }
+        }
+        if !*filled {
+            self.fill(start, block);
+            *filled = true;
+        }
+        accumulator.absorb(block);
+    }
+
     /// First guesses of the means of a leaf that begins with this block.
     fn guess(&self, block: &Block) -> Guess<'_> {
         match self {
             Self::Expected { density, .. } => density.guess(),
             Self::Assigned(given) => {
                 let row = first_counted_row(block);
-                Guess { means: Cow::Owned(row.repeat(given.k())), origin: Some(Cow::Owned(row)) }
+                Guess {
+                    means: Cow::Owned(row.repeat(given.k())),
+                    origin: Some(Cow::Owned(row)),
+                    by_row: given.by_row(),
+                }
             }
         }
     }
@@ -257,19 +276,18 @@ impl<'a> Summand<'a> {
             if size * rows.d() <= PREFETCHED {
                 rows.prefetch(next..end.min(next + size));
             }
-            self.fill(start, block);
         };
         load(start, block);
         let guess = self.guess(block);
-        let mut loaded = start;
+        let (mut loaded, mut filled) = (start, false);
         Statistics::of(accumulator, &guess, |accumulator| {
             for start in (start..end).step_by(size) {
                 go_on(cancelled)?;
                 if loaded != start {
                     load(start, block);
-                    loaded = start;
+                    (loaded, filled) = (start, false);
                 }
-                accumulator.absorb(block);
+                self.add(start, block, &mut filled, accumulator);
             }
             Ok(())
         })

@@ -47,6 +47,17 @@ pub trait Responsibilities: Sync {
     /// Writes the responsibilities of rows `start .. start + block.len()`, component by component.
     /// The block's rows come in with zeros.
     fn assign(&self, start: usize, block: &mut Block);
+
+    /// Whether they come row after row: their sums are then made so, [where they lie](Responsibilities::lying) or not.
+    fn by_row(&self) -> bool {
+        false
+    }
+
+    /// Those of some rows where they lie, row after row, from the first of these to at least the end of the last, if none is
+    /// missing.
+    fn lying(&self, _: Range<usize>) -> Option<&[f64]> {
+        None
+    }
 }
 
 /// Up to a leaf of rows, with what the E-step says about each.

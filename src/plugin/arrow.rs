@@ -23,8 +23,8 @@ trait Flat: Send + Sync {
     fn write(&self, range: Range<usize>, out: &mut [f64]);
     fn validity(&self) -> Option<&Bitmap>;
 
-    /// The numbers where they lie, if they are f64.
-    fn lying(&self, _: Range<usize>) -> Option<&[f64]> {
+    /// All numbers where they lie, if they are f64.
+    fn lying(&self) -> Option<&[f64]> {
         None
     }
 }
@@ -76,8 +76,8 @@ impl<T: AsF64> Flat for PrimitiveArray<T> {
         Array::validity(self)
     }
 
-    fn lying(&self, range: Range<usize>) -> Option<&[f64]> {
-        T::all_f64(&self.values().as_slice()[range])
+    fn lying(&self) -> Option<&[f64]> {
+        T::all_f64(self.values().as_slice())
     }
 }
 
@@ -203,6 +203,13 @@ impl<C> Chunks<C> {
         self.starts.last().copied().unwrap_or(0)
     }
 
+    /// The chunk that holds all of the range, and where in it.
+    fn one(&self, rows: Range<usize>) -> Option<(&C, Range<usize>)> {
+        let i = self.starts.partition_point(|s| *s <= rows.start).checked_sub(1)?;
+        let (chunk, first, end) = (self.chunks.get(i)?, self.starts[i], self.starts[i + 1]);
+        (rows.end <= end).then(|| (chunk, rows.start - first..rows.end - first))
+    }
+
     /// Calls `visit(chunk, rows within the chunk, rows within the range)` along the range.
     fn visit(&self, rows: Range<usize>, mut visit: impl FnMut(&C, Range<usize>, Range<usize>)) {
         let mut at = rows.start;
@@ -324,11 +331,13 @@ impl Nested {
         for (n, start) in values.clone().step_by((width * ROWS).max(1)).enumerate() {
             let some = start..values.end.min(start + width * ROWS);
             let rows = some.len() / width;
-            let numbers = self.values.lying(some.clone()).unwrap_or_else(|| {
+            let numbers = if let Some(all) = self.values.lying() {
+                &all[some]
+            } else {
                 copied.resize(some.len(), 0.0);
                 self.values.write(some, &mut copied);
                 &copied
-            });
+            };
             transpose((rows, width), (numbers, width), (&mut lanes[n * ROWS..], stride));
         }
     }
@@ -381,12 +390,23 @@ impl Source {
         }
     }
 
+    /// The numbers of rows where they lie one after the other, and what follows, if they are f64, of one chunk, and none is
+    /// null.
+    pub fn lying(&self, rows: Range<usize>) -> Option<&[f64]> {
+        let Self::Nested { chunks, width } = self else { return None };
+        let (chunk, within) = chunks.one(rows)?;
+        let values = chunk.dense(within, *width)?;
+        chunk.values.lying()?.get(values.start..)
+    }
+
     /// Brings rows near that will be read soon, where columns lie as f64; those of an Array lie one after the other, which
     /// the machine foresees.
     pub fn prefetch(&self, rows: Range<usize>) {
         let Self::Lanes(columns) = self else { return };
         for Lane(chunks) in columns {
-            chunks.visit(rows.clone(), |chunk, within, _| prefetch(chunk.lying(within).unwrap_or_default()));
+            chunks.visit(rows.clone(), |chunk, within, _| {
+                prefetch(chunk.lying().map(|all| &all[within]).unwrap_or_default());
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::indexing_slicing)] // Rows are numbered within chunks that were allocated for them.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::columns::{Column, Given, Table};
@@ -211,6 +212,18 @@ impl Responsibilities for Watched<'_> {
         if suspect || !all_shares(block.components_mut()) {
             self.suspect.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn by_row(&self) -> bool {
+        true
+    }
+
+    fn lying(&self, rows: Range<usize>) -> Option<&[f64]> {
+        let lying = self.given.lying(rows.clone())?;
+        if !lying.get(..rows.len() * self.k()).is_some_and(all_shares) {
+            self.suspect.store(true, Ordering::Relaxed);
+        }
+        Some(lying)
     }
 }
 

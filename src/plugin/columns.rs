@@ -438,4 +438,12 @@ impl Responsibilities for Given {
         // Null responsibilities, which only rows that do not count may have, leave the zeros of the block.
         self.source.read(rows, block.components_mut(), stride, |_, _| {});
     }
+
+    fn by_row(&self) -> bool {
+        true
+    }
+
+    fn lying(&self, rows: Range<usize>) -> Option<&[f64]> {
+        self.source.lying(rows)
+    }
 }

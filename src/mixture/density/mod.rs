@@ -129,7 +129,8 @@ impl Density {
 
     /// First guesses of the means of rows.
     pub fn guess(&self) -> Guess<'_> {
-        Guess { means: Cow::Borrowed(&self.means), origin: self.middle.as_deref().map(Cow::Borrowed) }
+        let origin = self.middle.as_deref().map(Cow::Borrowed);
+        Guess { means: Cow::Borrowed(&self.means), origin, by_row: false }
     }
 
     /// `½ ln det Σ_c`.

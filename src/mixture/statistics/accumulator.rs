@@ -3,6 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::by_component::{self, ByComponent};
 use super::by_feature::{self, ByFeature};
 use super::by_product::{self, Held};
 use super::by_row::{self, ByRow};
@@ -26,6 +27,8 @@ pub struct Accumulator {
     pub(super) held: Held,
     pub(super) scratch: Lanes,
     pub(super) active: Vec<u32>,
+    /// Responsibilities row after row, as far as they are read.
+    rows: Vec<f64>,
     n_rows: u64,
     total_weight: f64,
     log_likelihood: f64,
@@ -40,6 +43,8 @@ enum Layout {
     Features,
     /// About one origin, from products that components share.
     Products,
+    /// The same, of rows that lie one after the other: lanes are components.
+    Components,
 }
 
 /// Sums of lanes that fit into a second-level cache, in numbers.
@@ -73,6 +78,7 @@ impl Accumulator {
             held: Held::default(),
             scratch: Lanes::default(),
             active: Vec::new(),
+            rows: Vec::new(),
             n_rows: 0,
             total_weight: 0.0,
             log_likelihood: 0.0,
@@ -88,8 +94,13 @@ impl Accumulator {
         self.layout = Layout::new(self.k, self.d, self.form);
         (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
         self.origin.clear();
-        if self.form == Scatter::Full && by_product::is_worth(self.k, self.d) {
-            self.origin.extend_from_slice(guess.origin.as_deref().unwrap_or_default());
+        let origin = guess.origin.as_deref().unwrap_or_default();
+        if guess.by_row && !origin.is_empty() && by_component::is_worth(self.k, self.d, self.form) {
+            self.layout = Layout::Components;
+            self.about.clear();
+            self.about.extend_from_slice(origin);
+        } else if self.form == Scatter::Full && by_product::is_worth(self.k, self.d) {
+            self.origin.extend_from_slice(origin);
         }
         if self.origin.is_empty() {
             self.clear_sums();
@@ -101,6 +112,7 @@ impl Accumulator {
             Layout::Rows => self.k * by_row::entries(self.d, self.form) * by_row::LANES,
             Layout::Features => self.k * by_feature::entries(self.d),
             Layout::Products => self.k * by_product::entries(self.d),
+            Layout::Components => by_component::entries(self.k, self.d, self.form),
         };
         self.sums.refill(len, 0.0);
     }
@@ -130,10 +142,29 @@ impl Accumulator {
         let level = self.level;
         level.run(Figures { sums: self, block });
         match self.layout {
+            Layout::Components => {
+                let mut rows = std::mem::take(&mut self.rows);
+                rows.resize(by_component::reach(block.len(), self.k), 0.0);
+                block.write_rows(&mut rows);
+                level.run(ByComponent { sums: self, block, rows: &rows });
+                self.rows = rows;
+            }
             Layout::Rows => level.run(ByRow { sums: self, block, components }),
             Layout::Features => level.run(ByFeature { sums: self, block, components }),
             Layout::Products => by_product::hold(self, block, components),
         }
+    }
+
+    /// Whether the rows of a block can be added [as they lie](Accumulator::absorb_rows), `rows` of them one after the other.
+    pub fn takes_rows(&self, block: &Block, rows: &[f64]) -> bool {
+        self.layout == Layout::Components && rows.len() >= by_component::reach(block.len(), self.k)
+    }
+
+    /// Adds the rows of a block by responsibilities that lie row after row.
+    pub fn absorb_rows(&mut self, block: &Block, rows: &[f64]) {
+        let level = self.level;
+        level.run(Figures { sums: self, block });
+        level.run(ByComponent { sums: self, block, rows });
     }
 
     /// The statistics, and whether the guesses were near enough for their scatter to be accurate: else the rows are to
@@ -149,6 +180,7 @@ impl Accumulator {
         let (d, width) = (self.d, self.form.len(self.d));
         let mut shift = vec![0.0; d];
         let mut accurate = true;
+        let shared = matches!(self.layout, Layout::Products | Layout::Components);
         for c in 0..self.k {
             let mean = &mut statistics.mean[c * d..][..d];
             let scatter = &mut statistics.scatter[c * width..][..width];
@@ -156,13 +188,14 @@ impl Accumulator {
                 Layout::Rows => by_row::totals(self, c, &mut shift, scatter),
                 Layout::Features => by_feature::totals(self, c, &mut shift, scatter),
                 Layout::Products => by_product::totals(self, c, &mut shift, scatter),
+                Layout::Components => by_component::totals(self, c, &mut shift, scatter),
             };
             if weight == 0.0 {
                 scatter.fill(0.0);
                 continue;
             }
             statistics.weight[c] = weight;
-            let about = if self.layout == Layout::Products { &self.about } else { &self.about[c * d..][..d] };
+            let about = if shared { &self.about } else { &self.about[c * d..][..d] };
             mean.copy_from_slice(about);
             for x in &mut shift {
                 *x /= weight;
@@ -170,7 +203,7 @@ impl Accumulator {
             accurate &= recentre(mean, scatter, &shift, weight, self.form);
         }
         // Products of rows overflow for all components where they do for one.
-        (statistics, accurate && (self.layout != Layout::Products || self.sums.iter().all(|s| s.is_finite())))
+        (statistics, accurate && (!shared || self.sums.iter().all(|s| s.is_finite())))
     }
 }
 

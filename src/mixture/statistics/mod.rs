@@ -20,6 +20,7 @@ use super::error::{Error, Result};
 use super::linalg::triangle;
 
 mod accumulator;
+mod by_component;
 mod by_feature;
 mod by_product;
 mod by_row;
@@ -84,6 +85,8 @@ pub struct Guess<'a> {
     pub means: Cow<'a, [f64]>,
     /// Of all, where they lie close enough together for the scatter about one point to tell that about each mean.
     pub origin: Option<Cow<'a, [f64]>>,
+    /// Whether responsibilities are given row after row.
+    pub by_row: bool,
 }
 
 impl Statistics {
@@ -160,7 +163,7 @@ impl Statistics {
                 break;
             }
             let means = Cow::Borrowed(if finite { &statistics.mean[..] } else { &guess.means[..] });
-            accumulator.begin(&Guess { means, origin: None });
+            accumulator.begin(&Guess { means, origin: None, by_row: false });
             feed(accumulator)?;
             (statistics, accurate) = accumulator.finish();
         }

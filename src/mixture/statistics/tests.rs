@@ -16,7 +16,7 @@ fn block(sample: &Sample, k: usize) -> Block {
 
 /// Guesses of each mean.
 fn guess(about: &[f64]) -> Guess<'_> {
-    Guess { means: about.into(), origin: None }
+    Guess { means: about.into(), origin: None, by_row: false }
 }
 
 /// Statistics of one block.
@@ -434,4 +434,110 @@ impl Responsibilities for Mixed {
             }
         }
     }
+}
+
+/// Responsibilities that lie row after row.
+struct Lying {
+    k: usize,
+    numbers: Vec<f64>,
+    known: bool,
+}
+
+impl Lying {
+    /// Of `n` rows, some more in one component than others; `spoiled` may have any.
+    fn new(n: usize, k: usize, spoiled: Option<usize>, known: bool) -> Self {
+        let number = |(i, c)| if Some(i) == spoiled { f64::NAN } else { (i * (c + 1) % 97) as f64 / 97.0 };
+        let numbers = (0..n).flat_map(|i| (0..k).map(move |c| (i, c))).map(number).collect();
+        Self { k, numbers, known }
+    }
+}
+
+impl Responsibilities for Lying {
+    fn k(&self) -> usize {
+        self.k
+    }
+
+    fn assign(&self, start: usize, block: &mut Block) {
+        for i in 0..block.len() {
+            for c in 0..self.k {
+                block.component_mut(c)[i] = self.numbers[(start + i) * self.k + c];
+            }
+        }
+    }
+
+    fn by_row(&self) -> bool {
+        true
+    }
+
+    fn lying(&self, rows: std::ops::Range<usize>) -> Option<&[f64]> {
+        self.known.then(|| &self.numbers[rows.start * self.k..])
+    }
+}
+
+#[test]
+fn responsibilities_are_summed_as_they_lie() {
+    let full = [1, 2, 3, 4, 5].map(|d| (d, Scatter::Full));
+    let diagonal = [1, 2, 5, 8, 11].map(|d| (d, Scatter::Diagonal));
+    for (d, form) in full.into_iter().chain(diagonal) {
+        for (n, k) in [(1, 12), (90, 12), (97, 13), (300, 16), (257, 20), (1030, 25), (64, 49)] {
+            let rows = whole_weights(sample(n, d, 3));
+            let spoiled = rows.weight.iter().position(|w| *w == 0.0);
+            let given = Lying::new(n, k, spoiled, true);
+            let lying = Pass::SEQUENTIAL.assigned(&rows, &given, form).unwrap();
+            let written = Lying { known: false, ..given };
+            let written = Pass::SEQUENTIAL.assigned(&rows, &written, form).unwrap();
+            assert_eq!(bits(lying.weight()), bits(written.weight()));
+            assert_eq!(bits(lying.mean()), bits(written.mean()));
+            assert_eq!(bits(lying.scatter()), bits(written.scatter()));
+            if n < 1000 && n > 1 {
+                let mut block = loaded(&rows, k);
+                block.assign(&Lying::new(n, k, spoiled, true), 0);
+                assert_moments(&lying, &two_passes(&block), 1e-12);
+            }
+        }
+    }
+}
+
+#[test]
+fn components_as_lanes_give_the_same_sums_on_every_instruction_set() {
+    let shapes = [(1, Scatter::Full), (2, Scatter::Full), (3, Scatter::Full), (5, Scatter::Full)];
+    for (d, form) in shapes.into_iter().chain([(2, Scatter::Diagonal), (7, Scatter::Diagonal)]) {
+        for k in [12, 15, 20, 31] {
+            let block = block(&whole_weights(sample(70, d, 1)), k);
+            let run = |level: Level, by_row| {
+                let origin = Some(vec![0.5; d].into());
+                let mut accumulator = Accumulator::new(k, d, form);
+                accumulator.level = level;
+                accumulator.begin(&Guess { means: vec![0.5; k * d].into(), origin, by_row });
+                accumulator.absorb(&block);
+                accumulator.finish().0
+            };
+            let lanes_of_rows = run(Level::chosen(), false);
+            for level in Level::all() {
+                let other = run(level, true);
+                assert!(other.scatter() != lanes_of_rows.scatter(), "one path alone was taken");
+                assert_all_close(other.weight(), lanes_of_rows.weight(), 1e-13);
+                assert_all_close(other.mean(), lanes_of_rows.mean(), 1e-13);
+                assert_all_close(other.scatter(), lanes_of_rows.scatter(), 1e-12);
+            }
+        }
+    }
+}
+
+#[test]
+fn components_as_lanes_far_apart_are_summed_about_their_means() {
+    let (n, k) = (300, 20);
+    let mut rows = sample(n, 2, 4);
+    for column in &mut rows.columns {
+        column.iter_mut().enumerate().for_each(|(i, x)| *x = *x * 1e-3 + 1e3 * (i % k) as f64);
+    }
+    rows.columns[0][7] = 1e200;
+    rows.weight[7] = 0.0;
+    let component: Vec<Option<u32>> = (0..n).map(|i| Some((i % k) as u32)).collect();
+    let mut block = loaded(&rows, k);
+    block.assign(&Labels { k, component: &component }, 0);
+    let numbers = (0..n * k).map(|i| f64::from(u8::from(i / k % k == i % k))).collect();
+    let given = Lying { k, numbers, known: true };
+    let hard = Pass::SEQUENTIAL.assigned(&rows, &given, Scatter::Full).unwrap();
+    assert_moments(&hard, &two_passes(&block), 1e-9);
 }
