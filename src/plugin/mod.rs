@@ -15,6 +15,7 @@
 //! | `train` | rows and options -> a fit |
 //! | `expressions` | the expressions: inputs and kwargs taken apart |
 //! | `import` | inputs as Polars exported them -> Series |
+//! | `export` | fields and values as Polars takes them |
 //! | `shell` | the C functions by which Polars calls them |
 //! | `stream` | a pass over rows that come in pieces from a query |
 //! | `scan` | such passes and what the first one finds, for Python |
@@ -30,6 +31,7 @@ mod check;
 mod columns;
 mod distinct;
 mod error;
+mod export;
 mod expressions;
 mod import;
 mod loops;

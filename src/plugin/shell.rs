@@ -8,14 +8,14 @@ use std::rc::Rc;
 
 use polars::prelude::{Field, PolarsError, PolarsResult, Series};
 use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
-use polars_arrow::ffi::{export_field_to_c, import_field_from_c, ArrowSchema};
-use polars_core::datatypes::CompatLevel;
+use polars_arrow::ffi::{import_field_from_c, ArrowSchema};
 use pyo3_polars::derive::{_parse_kwargs, _set_panic, _update_last_error};
-use pyo3_polars::export::polars_ffi::version_0::{export_series, SeriesExport};
+use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
 use serde::de::DeserializeOwned;
 
 use super::columns::column_name;
 use super::error::Error;
+use super::export;
 use super::import::import;
 
 /// Lets Polars call `$values(&[Series], $kwargs)`, whose output has the field `$field(&[Field], $kwargs)`.
@@ -72,7 +72,7 @@ pub unsafe fn field<K: DeserializeOwned + 'static>(
     guarded(|| {
         let fields = fields.iter().map(|field| imported(field)).collect::<PolarsResult<Vec<_>>>()?;
         let field = of(&fields, &*parsed(kwargs)?)?;
-        Ok(export_field_to_c(&field.to_arrow(CompatLevel::newest())))
+        Ok(export::field(&field))
     })
 }
 
@@ -88,7 +88,7 @@ pub unsafe fn values<K: DeserializeOwned + 'static>(
 ) -> Option<SeriesExport> {
     guarded(|| {
         let inputs = import(inputs, len)?;
-        Ok(export_series(&of(&inputs, &*parsed(kwargs)?)?))
+        Ok(export::series(&of(&inputs, &*parsed(kwargs)?)?))
     })
 }
 
