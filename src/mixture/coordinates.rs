@@ -14,10 +14,11 @@
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayViewMut2, Axis};
 
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 
 use super::covariance::Floor;
 use super::density::Density;
-use super::linalg::{cholesky, inverse_lower, triangle, with_room};
+use super::linalg::{cholesky, inverse_lower, triangle, with_room, Numbers};
 use super::model::Model;
 
 /// A reference, factorised.
@@ -27,14 +28,14 @@ pub struct Coordinates {
     reference: Model,
     factors: Vec<Factor>,
     /// `√ρ_c` of each component.
-    shares: Vec<f64>,
+    shares: Numbers,
 }
 
 /// `R` and `R⁻¹` of a covariance, packed, by the form its shape tells.
 #[derive(Clone, Debug)]
 enum Factor {
-    Triangular { factor: Vec<f64>, inverse: Vec<f64> },
-    Diagonal { deviations: Vec<f64> },
+    Triangular { factor: Numbers, inverse: Numbers },
+    Diagonal { deviations: Numbers },
 }
 
 impl Coordinates {
@@ -176,14 +177,14 @@ impl From<Coordinates> for Model {
 
 impl Factor {
     fn new(covariance: ArrayView2<f64>, d: usize) -> Option<Self> {
-        let entries: Vec<f64> = covariance.iter().copied().collect();
+        let entries: Numbers = covariance.iter().copied().collect();
         if covariance.len_of(Axis(0)) != d {
-            let deviations: Vec<f64> = entries.iter().map(|v| v.sqrt()).collect();
+            let deviations: Numbers = entries.iter().map(|v| v.sqrt()).collect();
             return deviations.iter().all(|s| *s > 0.0).then_some(Self::Diagonal { deviations });
         }
         let mut factor = entries;
         cholesky(&mut factor, d).ok()?;
-        let mut inverse = vec![0.0; triangle(d)];
+        let mut inverse: Numbers = smallvec![0.0; triangle(d)];
         with_room(d, |ones| {
             ones.fill(1.0);
             inverse_lower(&factor, ones, d, &mut inverse);

@@ -1,6 +1,7 @@
 //! Factors of covariance matrices. The factorisations are faer's.
 
 use faer::{MatRef, Side};
+use smallvec::SmallVec;
 
 /// Entries of a packed lower triangle of order `d`: row after row, `[0,0] [1,0] [1,1] …`.
 pub const fn triangle(d: usize) -> usize {
@@ -31,8 +32,8 @@ pub struct NotPositiveDefinite(pub usize);
 ///
 /// # Errors
 /// The feature whose pivot is not positive.
-pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Vec<f64>, f64), NotPositiveDefinite> {
-    let mut factor = Vec::with_capacity(triangle(d));
+pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Numbers, f64), NotPositiveDefinite> {
+    let mut factor = Numbers::with_capacity(triangle(d));
     let log_det = push_precision_factor(covariance, d, &mut factor)?;
     Ok((factor, log_det))
 }
@@ -44,7 +45,7 @@ pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Vec<f64>, f64),
 pub fn push_precision_factor(
     covariance: &[f64],
     d: usize,
-    factors: &mut Vec<f64>,
+    factors: &mut Numbers,
 ) -> Result<f64, NotPositiveDefinite> {
     with_room(d * (d + 1), |room| {
         let (scale, l) = room.split_at_mut(d);
@@ -71,6 +72,28 @@ pub fn push_precision_factor(
         inverse_lower(l, scale, d, &mut factors[first..]);
         Ok(log_det)
     })
+}
+
+/// Numbers that need no allocation where components and features are few, as in the thousands of fits of small groups.
+pub type Numbers = SmallVec<[f64; 8]>;
+
+/// Numbers written and read as a list.
+pub mod as_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Numbers;
+
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(numbers: &Numbers, serializer: S) -> Result<S::Ok, S::Error> {
+        numbers.as_slice().serialize(serializer)
+    }
+
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Numbers, D::Error> {
+        Vec::deserialize(deserializer).map(Numbers::from)
+    }
 }
 
 /// Numbers for which there is room without an allocation, and a few, which are cleared sooner.

@@ -7,7 +7,7 @@
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
-use super::super::linalg::{clip_eigenvalues, is_above, with_room};
+use super::super::linalg::{as_list, clip_eigenvalues, is_above, with_room, Numbers};
 use super::super::statistics::Statistics;
 
 /// A floor and the units it is in. A fit takes the units once: rounding must not move its constraint.
@@ -16,7 +16,8 @@ pub struct Floor {
     /// The smallest eigenvalue, in the units.
     least: f64,
     /// Variance of each feature over all rows; see [`Floor::new`] for constant features.
-    unit: Vec<f64>,
+    #[serde(with = "as_list")]
+    unit: Numbers,
     /// The largest of them among features that vary, among all where none does: the unit of a variance they share.
     shared: f64,
 }
@@ -25,13 +26,16 @@ impl Floor {
     /// The units are the variances of the features over all rows of the statistics. A feature that is constant,
     /// to rounding, has its squared value for a unit, and 1 where that is zero.
     pub fn new(statistics: &Statistics, floor: f64) -> Self {
-        let (unit, varies): (Vec<f64>, Vec<bool>) = (0..statistics.d()).map(|j| unit(statistics, j)).unzip();
-        let largest = |of: &dyn Fn(usize) -> bool| {
-            let units = unit.iter().enumerate().filter(|(j, _)| of(*j));
-            units.map(|(_, u)| *u).fold(0.0, f64::max)
-        };
-        let shared = if varies.contains(&true) { largest(&|j| varies[j]) } else { largest(&|_| true) };
-        Self { least: floor, unit, shared }
+        let (mut units, mut largest, mut largest_varying) = (Numbers::new(), 0.0_f64, None);
+        for j in 0..statistics.d() {
+            let (unit, varies) = unit(statistics, j);
+            units.push(unit);
+            largest = largest.max(unit);
+            if varies {
+                largest_varying = Some(unit.max(largest_varying.unwrap_or(0.0)));
+            }
+        }
+        Self { least: floor, unit: units, shared: largest_varying.unwrap_or(largest) }
     }
 
     /// Clips a `d × d` covariance.
@@ -110,6 +114,8 @@ fn unit(statistics: &Statistics, j: usize) -> (f64, bool) {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::pass::Pass;
@@ -175,7 +181,7 @@ mod tests {
     fn low_eigenvalues_are_raised_and_the_others_kept() {
         // In units of D the matrix is [1 r; r 1] · v, of eigenvalues v(1 + r) along (1, 1) and v(1 − r) along (1, −1).
         let (r, v, floor) = (0.999, 0.5, 0.01);
-        let floor = Floor { least: floor, unit: vec![4.0, 1e-6], shared: 4.0 };
+        let floor = Floor { least: floor, unit: smallvec![4.0, 1e-6], shared: 4.0 };
         let scale = [2.0, 1e-3];
         let mut covariance: Vec<f64> =
             (0..4).map(|e| scale[e / 2] * scale[e % 2] * v * if e % 3 == 0 { 1.0 } else { r }).collect();
@@ -199,7 +205,7 @@ mod tests {
 
     #[test]
     fn diagonals_are_clipped_each_in_its_unit() {
-        let floor = Floor { least: 0.25, unit: vec![4.0, 1.0, 0.125], shared: 4.0 };
+        let floor = Floor { least: 0.25, unit: smallvec![4.0, 1.0, 0.125], shared: 4.0 };
         let mut variances = [0.5, 0.5, 0.03];
         floor.clip_diagonal(&mut variances);
         assert_eq!(variances, [1.0, 0.5, 0.031_25]);
@@ -230,7 +236,7 @@ mod tests {
 
     #[test]
     fn without_a_floor_nothing_is_clipped() {
-        let floor = Floor { least: 0.0, unit: vec![1.0, 1.0], shared: 1.0 };
+        let floor = Floor { least: 0.0, unit: smallvec![1.0, 1.0], shared: 1.0 };
         let (mut matrix, mut variances) = ([1.0, 1.0, 1.0, 1.0], [0.0, 2.0]);
         floor.clip_matrix(&mut matrix);
         floor.clip_diagonal(&mut variances);

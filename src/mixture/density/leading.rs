@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::log_joint::{panel_row, panel_start, LogJoint, PANEL};
 use super::{Density, Factors, Form};
+use crate::mixture::linalg::Numbers;
 use crate::mixture::rows::Block;
 
 /// Features from which a part of them decides.
@@ -67,7 +68,7 @@ impl Leading {
 impl Factors {
     /// The leading rows of triangles in panels, which are whole panels.
     fn leading(&self, rows: usize) -> Self {
-        let (mut values, mut log_det) = (Vec::new(), Vec::new());
+        let (mut values, mut log_det) = (Numbers::new(), Numbers::new());
         for panels in self.values.chunks_exact(self.values.len() / self.log_det.len().max(1)) {
             let diagonal = (0..rows).filter_map(|i| panel_row(panels, i).last());
             log_det.push(diagonal.map(|a| a.ln()).sum());

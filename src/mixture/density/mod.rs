@@ -18,9 +18,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use ndarray::Axis;
+use smallvec::SmallVec;
 
 use super::error::{Error, Result};
-use super::linalg::{precision_factor, push_precision_factor, triangle};
+use super::linalg::{precision_factor, push_precision_factor, triangle, Numbers};
 use super::model::Model;
 use super::rows::{Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
@@ -38,13 +39,13 @@ pub struct Density {
     level: Level,
     k: usize,
     d: usize,
-    log_constant: Vec<f64>,
-    means: Vec<f64>,
+    log_constant: Numbers,
+    means: Numbers,
     /// The mean of the mixture, where no component's mean lies [far](FAR) from it.
     middle: Option<Vec<f64>>,
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
-    negligible: Vec<f64>,
+    negligible: Numbers,
     /// Reciprocals of the variances, `k·d`; empty where components are not [`MANY`], as are the bounds below.
     precisions: Vec<f64>,
     /// Of each covariance `1 / max_i Σ_j |Σ_cij|`.
@@ -56,10 +57,10 @@ pub struct Density {
 struct Factors {
     form: Form,
     /// Factors after each other, and the logarithms of their determinants.
-    values: Arc<Vec<f64>>,
-    log_det: Arc<Vec<f64>>,
+    values: Arc<Numbers>,
+    log_det: Arc<Numbers>,
     /// The factor of each component.
-    place: Vec<u32>,
+    place: SmallVec<[u32; 8]>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +93,7 @@ impl Density {
         let (k, d) = (model.k(), model.d());
         let factors = Factors::new(model)?;
         let half_log_2pi = 0.5 * (2.0 * std::f64::consts::PI).ln();
-        let log_weights: Vec<f64> = model.weights().iter().map(|weight| weight.ln()).collect();
+        let log_weights: Numbers = model.weights().iter().map(|weight| weight.ln()).collect();
         let constant = |(c, log_weight)| log_weight - d as f64 * half_log_2pi + factors.log_det(c);
         let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
@@ -243,7 +244,8 @@ impl Factors {
             Form::Triangular | Form::Panels => triangle(d),
         };
         let matrices = covariances.len_of(Axis(0));
-        let (mut values, mut log_dets) = (Vec::with_capacity(matrices * len), Vec::with_capacity(matrices));
+        let (mut values, mut log_dets) =
+            (Numbers::with_capacity(matrices * len), Numbers::with_capacity(matrices));
         for (component, covariance) in covariances.outer_iter().enumerate() {
             let standard = covariance.as_standard_layout();
             let entries = standard.as_slice().unwrap_or_default();
@@ -255,7 +257,7 @@ impl Factors {
                 }
                 Form::Panels => {
                     let (factor, log_det) = precision_factor(entries, d).map_err(|e| singular(e.0))?;
-                    values.append(&mut panels(&factor, d));
+                    values.extend(panels(&factor, d));
                     log_det
                 }
                 Form::Diagonal => push_reciprocal_deviations(entries, d, &mut values).map_err(singular)?,
@@ -307,7 +309,7 @@ fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
 fn push_reciprocal_deviations(
     variances: &[f64],
     d: usize,
-    factors: &mut Vec<f64>,
+    factors: &mut Numbers,
 ) -> std::result::Result<f64, usize> {
     let mut log_det = 0.0;
     for j in 0..d {

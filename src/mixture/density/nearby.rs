@@ -14,6 +14,7 @@ use super::leading::Leading;
 use super::log_joint::LogJoint;
 use super::softmax::Smallest;
 use super::{Density, Factors};
+use crate::mixture::linalg::Numbers;
 use crate::mixture::rows::{Block, LOWEST, PAD};
 use crate::mixture::simd::Lanes;
 
@@ -34,7 +35,7 @@ enum Order {
     /// Of many components.
     Tree(Tree, Bounds),
     /// Of many features.
-    Leading(Leading),
+    Leading(Box<Leading>),
 }
 
 /// What bounds need, in lanes of components: for each feature means and reciprocal variances, and reciprocals of the
@@ -55,7 +56,8 @@ impl<'a> Nearby<'a> {
                 Order::Tree(Tree::new(&bounds, density.k), bounds)
             })
         };
-        let order = Leading::new(density).map(Order::Leading).or_else(tree)?;
+        let leading = || Leading::new(density).map(|leading| Order::Leading(Box::new(leading)));
+        let order = leading().or_else(tree)?;
         Some(Self { density, order })
     }
 
@@ -274,7 +276,7 @@ impl Density {
     /// Some of the components.
     fn of(&self, components: &[u32]) -> Self {
         let d = self.d;
-        let pick = |of: &[f64], width: usize| -> Vec<f64> {
+        let pick = |of: &[f64], width: usize| -> Numbers {
             components.iter().flat_map(|c| &of[*c as usize * width..][..width]).copied().collect()
         };
         let place = components.iter().map(|c| self.factors.place[*c as usize]).collect();

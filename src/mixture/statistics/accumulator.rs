@@ -2,13 +2,14 @@
 //! guess `g` of its mean or of all means, and the figures of the rows. They become statistics once, at the end.
 
 use pulp::{Simd, WithSimd};
+use smallvec::smallvec;
 
 use super::by_component::{self, ByComponent};
 use super::by_feature::{self, ByFeature};
 use super::by_product::{self, Held};
 use super::by_row::{self, ByRow};
 use super::{Guess, Scatter, Statistics};
-use crate::mixture::linalg::triangle;
+use crate::mixture::linalg::{triangle, Numbers};
 use crate::mixture::rows::Block;
 use crate::mixture::simd::{Lanes, Level};
 
@@ -178,7 +179,7 @@ impl Accumulator {
         statistics.log_likelihood = self.log_likelihood;
         statistics.entropy = self.entropy;
         let (d, width) = (self.d, self.form.len(self.d));
-        let mut shift = vec![0.0; d];
+        let mut shift: Numbers = smallvec![0.0; d];
         let mut accurate = true;
         let shared = matches!(self.layout, Layout::Products | Layout::Components);
         for c in 0..self.k {

@@ -13,11 +13,12 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use smallvec::smallvec;
 
 pub use self::accumulator::Accumulator;
 pub use self::by_product::is_worth as products_are_worth;
 use super::error::{Error, Result};
-use super::linalg::triangle;
+use super::linalg::{as_list, triangle, Numbers};
 
 mod accumulator;
 mod by_component;
@@ -66,9 +67,12 @@ pub struct Statistics {
     form: Scatter,
     k: usize,
     d: usize,
-    weight: Vec<f64>,
-    mean: Vec<f64>,
-    scatter: Vec<f64>,
+    #[serde(with = "as_list")]
+    weight: Numbers,
+    #[serde(with = "as_list")]
+    mean: Numbers,
+    #[serde(with = "as_list")]
+    scatter: Numbers,
     /// `Σ w ln p(x)` under the model that gave the responsibilities.
     pub log_likelihood: f64,
     /// `−Σ w Σ_c r_c ln r_c`.
@@ -96,9 +100,9 @@ impl Statistics {
             form,
             k,
             d,
-            weight: vec![0.0; k],
-            mean: vec![0.0; k * d],
-            scatter: vec![0.0; k * form.len(d)],
+            weight: smallvec![0.0; k],
+            mean: smallvec![0.0; k * d],
+            scatter: smallvec![0.0; k * form.len(d)],
             log_likelihood: 0.0,
             entropy: 0.0,
             n_rows: 0,
@@ -135,6 +139,7 @@ impl Statistics {
         if let Some(component) = weight.iter().position(|w| *w < 0.0) {
             return Err(Error::NegativeWeight { component, value: weight[component] });
         }
+        let (weight, mean, scatter) = (weight.into(), mean.into(), scatter.into());
         let statistics = Self { weight, mean, scatter, ..Self::new(k, d, form) };
         for component in 0..k {
             let diagonal = (0..d).map(|j| statistics.scatter_entry(component, j, j));
@@ -189,7 +194,7 @@ impl Statistics {
         let (d, width) = (self.d, self.form.len(self.d));
         let take = |lane: fn(&Self) -> &[f64], width: usize| {
             let parts = parts.iter().map(|(s, c)| &lane(s)[c * width..][..width]);
-            parts.flatten().copied().collect::<Vec<f64>>()
+            parts.flatten().copied().collect::<Numbers>()
         };
         Self {
             k: parts.len(),
@@ -278,7 +283,7 @@ impl Statistics {
     /// Adds the rows of `other`, which has the same shape.
     pub fn merge(&mut self, other: &Self) {
         let (d, width) = (self.d, self.form.len(self.d));
-        let mut delta = vec![0.0; d];
+        let mut delta: Numbers = smallvec![0.0; d];
         for c in 0..self.k {
             let (a, b) = (self.weight[c], other.weight[c]);
             if b == 0.0 {
