@@ -257,3 +257,22 @@ def test_responsibilities_give_the_same_bits_however_they_lie(d: int) -> None:
     )
     for df in (pieces, longer, it.df.with_columns(r=r.arr.to_list()), missing):
         assert df.select(step).to_dicts() == expected
+
+
+def test_what_follows_a_row_does_not_count() -> None:
+    """NaN in rows that weigh nothing, or beyond the slice, changes no bit of the rows before."""
+    it = case(2, 20, n=300)
+    gone = [50, 95, 96, 120]
+    spoiled = it.gammas["soft"].copy()
+    spoiled[gone] = np.nan
+    w = it.row_weights.copy()
+    w[gone] = 0.0
+    step = it.features.gmm.m_step("r", weights="w")
+    df = it.df.with_columns(array_column("r", it.gammas["soft"]), w=w)
+    expected = df.select(step).to_dicts()
+    bad = df.with_columns(array_column("r", spoiled))
+    for column in (bad["r"], bad["r"].arr.to_list()):
+        assert bad.with_columns(r=column).select(step).to_dicts() == expected
+    first = df[:50].with_columns(pl.col("r").arr.to_list())
+    lists = bad.with_columns(pl.col("r").arr.to_list())[:50]
+    assert lists.select(step).to_dicts() == first.select(step).to_dicts()

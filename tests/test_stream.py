@@ -713,3 +713,15 @@ def test_bad_rows_are_no_candidate_of_a_search() -> None:
     df, features, _ = BAD[0]
     with says(pg.GmmError, "is null in 2 rows, the first is row 17000"):
         df.lazy().gmm.search(*features, k=[1, 2], engine="streaming")
+
+
+@pytest.mark.parametrize("k", [2, 12, 20])
+def test_a_start_from_responsibilities_has_the_bits_of_memory_in_its_last_leaf_too(k: int) -> None:
+    rng = np.random.default_rng(k)
+    rows = rng.normal(size=(3000, 2)) + 5.0 * rng.integers(0, k, size=(3000, 1))
+    df = pl.DataFrame(
+        {"x": rows[:, 0], "y": rows[:, 1]},
+    ).with_columns(r=pl.Series(rng.dirichlet(np.ones(k), size=3000), dtype=pl.Array(pl.Float64, k)))
+    options = {"k": k, "init": pl.col("r"), "tol": 0.5}
+    expected = df.gmm.fit("x", "y", **options)
+    assert df.lazy().gmm.fit("x", "y", engine="streaming", **options) == expected

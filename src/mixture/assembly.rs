@@ -44,6 +44,8 @@ struct Part {
     weight: Vec<f64>,
     label: Vec<Option<u32>>,
     responsibilities: Vec<Vec<f64>>,
+    /// Whether those came row after row.
+    by_row: bool,
 }
 
 /// Parts in order, which are the first rows of a leaf.
@@ -157,7 +159,7 @@ impl Assembly {
         cancelled: &AtomicBool,
         room: &mut Room,
     ) -> Result<Statistics> {
-        let by_row = matches!(summand, Summand::Assigned(given) if given.by_row());
+        let by_row = parts.iter().any(|part| part.by_row);
         let joined = Joined { d: self.d, k: self.k, len, parts, by_row };
         let assigned = Summand::Assigned(&joined);
         let summand = if matches!(summand, Summand::Assigned(_)) { &assigned } else { summand };
@@ -204,10 +206,11 @@ impl Part {
         block: &mut Block,
     ) -> Self {
         // Responsibilities under a model are computed once the leaf is whole.
-        let k = if let Summand::Assigned(given) = summand { given.k() } else { 0 };
+        let (k, by_row) =
+            if let Summand::Assigned(given) = summand { (given.k(), given.by_row()) } else { (0, false) };
         let room = |lanes: usize| vec![Vec::with_capacity(end - start); lanes];
         let (features, responsibilities) = (room(rows.d()), room(k));
-        let mut part = Self { at, features, weight: Vec::new(), label: Vec::new(), responsibilities };
+        let mut part = Self { at, features, weight: Vec::new(), label: Vec::new(), responsibilities, by_row };
         let size = block_rows(rows.d(), k);
         for start in (start..end).step_by(size) {
             block.load(rows, start, size.min(end - start), k);
@@ -420,6 +423,41 @@ mod tests {
             assembly.absorb(&piece, start as u64, &Summand::Assigned(&labels), &NEVER).unwrap();
         }
         assert_eq!(assembly.finish(&Summand::Assigned(&labels)).unwrap(), expected);
+    }
+
+    /// Labels that come row after row.
+    struct ByRow<'a>(Labels<'a>);
+
+    impl Responsibilities for ByRow<'_> {
+        fn k(&self) -> usize {
+            self.0.k
+        }
+
+        fn assign(&self, start: usize, block: &mut Block) {
+            self.0.assign(start, block);
+        }
+
+        fn by_row(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_comes_row_after_row_is_summed_so_in_the_last_leaf_too() {
+        let (n, k) = (3001, 13);
+        let rows = sample(n, 2, 8);
+        let component: Vec<Option<u32>> = (0..n).map(|i| Some((i % k) as u32)).collect();
+        let labels = |component| ByRow(Labels { k, component });
+        let all = labels(&component);
+        let expected = Pass::SEQUENTIAL.assigned(&rows, &all, Scatter::Full).unwrap();
+        let assembly = Assembly::new(k, 2, Scatter::Full);
+        for (start, len) in cuts(n, 700, 1) {
+            let labels = labels(&component[start..start + len]);
+            let piece = Piece { rows: &rows, label: &[], start, len };
+            assembly.absorb(&piece, start as u64, &Summand::Assigned(&labels), &NEVER).unwrap();
+        }
+        let none = Labels { k, component: &[] };
+        assert_eq!(assembly.finish(&Summand::Assigned(&none)).unwrap(), expected);
     }
 
     #[test]

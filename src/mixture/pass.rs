@@ -218,10 +218,11 @@ impl<'a> Summand<'a> {
 
     /// Adds the rows of a block that starts at a row, and fills it before unless it is filled or need not be.
     fn add(&self, start: usize, block: &mut Block, filled: &mut bool, accumulator: &mut Accumulator) {
-        if let Self::Assigned(given) = self {
-            let rows = given.lying(start..start + block.len());
-            if let Some(rows) = rows.filter(|rows| accumulator.takes_rows(block, rows)) {
-                return accumulator.absorb_rows(block, rows);
+        if let (Self::Assigned(given), Some(reach)) = (self, accumulator.reach(block)) {
+            let lying = given.lying(start..start + block.len());
+            if let Some(lying) = lying.filter(|lying| lying.len() >= reach) {
+                block.clear_figures();
+                return accumulator.absorb_given(block, lying);
             }
         }
         if !*filled {

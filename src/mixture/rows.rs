@@ -53,8 +53,8 @@ pub trait Responsibilities: Sync {
         false
     }
 
-    /// Those of some rows where they lie, row after row, from the first of these to at least the end of the last, if none is
-    /// missing.
+    /// Those of some rows where they lie, row after row, from the first of these to at least the end of the last, if none
+    /// is missing.
     fn lying(&self, _: Range<usize>) -> Option<&[f64]> {
         None
     }
@@ -276,8 +276,7 @@ impl Block {
     /// Takes responsibilities of the rows from `start` that are given; those of rows that weigh nothing may be anything.
     pub(super) fn assign(&mut self, given: &dyn Responsibilities, start: usize) {
         self.responsibilities.fill(0.0);
-        self.log_density.fill(0.0);
-        self.entropy.fill(0.0);
+        self.clear_figures();
         self.scale.copy_from_slice(&self.weight);
         given.assign(start, self);
         if self.weight[..self.len].contains(&0.0) {
@@ -286,6 +285,12 @@ impl Block {
                 rows.filter(|(_, w)| **w == 0.0).for_each(|(r, _)| *r = 0.0);
             }
         }
+    }
+
+    /// Forgets what an E-step said about the rows.
+    pub(super) fn clear_figures(&mut self) {
+        self.log_density.fill(0.0);
+        self.entropy.fill(0.0);
     }
 
     /// log p(x) of the rows, after an E-step.

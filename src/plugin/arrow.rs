@@ -390,8 +390,8 @@ impl Source {
         }
     }
 
-    /// The numbers of rows where they lie one after the other, and what follows, if they are f64, of one chunk, and none is
-    /// null.
+    /// The numbers of rows where they lie one after the other, and what follows, if they are f64, of one chunk, and none
+    /// is null.
     pub fn lying(&self, rows: Range<usize>) -> Option<&[f64]> {
         let Self::Nested { chunks, width } = self else { return None };
         let (chunk, within) = chunks.one(rows)?;

@@ -2,7 +2,7 @@
 //! other, are exported once and lent to every call.
 
 use std::ffi::{c_char, c_void, CString};
-use std::mem::MaybeUninit;
+use std::mem::{transmute, MaybeUninit};
 use std::sync::LazyLock;
 
 use polars::prelude::{DataType, Field, PlSmallStr, Series};
@@ -28,10 +28,10 @@ struct Schema {
 
 /// A [`SeriesExport`], in the layout of version 0, which every supported Polars speaks.
 #[repr(C)]
-struct Exported {
-    field: *mut ArrowSchema,
-    arrays: *mut *mut ArrowArray,
-    len: usize,
+pub(super) struct Exported {
+    pub(super) field: *mut ArrowSchema,
+    pub(super) arrays: *mut *mut ArrowArray,
+    pub(super) len: usize,
     release: Option<unsafe extern "C" fn(*mut Exported)>,
     private_data: *mut c_void,
 }
@@ -42,7 +42,8 @@ struct Lent {
     schema: ArrowSchema,
 }
 
-// SAFETY: nobody writes to it: Polars reads the fields within a field, and releases the outer one alone.
+// SAFETY: nobody writes to it: Polars imports a field by reference, and releases the outer one alone; it takes no inner
+// one out, which the Arrow C data interface would allow.
 unsafe impl Sync for Lent {}
 
 impl Lent {
@@ -54,8 +55,7 @@ impl Lent {
     fn of(dtype: &DataType) -> Option<&'static Self> {
         static ALL: LazyLock<[Lent; 2]> =
             LazyLock::new(|| [model_dtype(), statistics_dtype()].map(Lent::new));
-        let is_struct = matches!(dtype, DataType::Struct(_));
-        ALL.iter().filter(|_| is_struct).find(|lent| lent.dtype == *dtype)
+        ALL.iter().find(|lent| lent.dtype == *dtype)
     }
 
     /// The field under a name, which is all that it releases.
@@ -66,7 +66,7 @@ impl Lent {
             let mut schema = std::ptr::from_ref(&self.schema).cast::<Schema>().read();
             (schema.name, schema.private_data) = (name, name.cast());
             schema.release = Some(release_name);
-            Some(std::ptr::from_ref(&schema).cast::<ArrowSchema>().read())
+            Some(transmute::<Schema, ArrowSchema>(schema))
         }
     }
 }
@@ -108,7 +108,7 @@ pub fn series(series: &Series) -> SeriesExport {
     };
     exported.private_data = Box::into_raw(Box::new(Owned { _field: field, arrays })).cast();
     // SAFETY: `Exported` has the layout of a `SeriesExport`.
-    unsafe { std::ptr::from_ref(&exported).cast::<SeriesExport>().read() }
+    unsafe { transmute::<Exported, SeriesExport>(exported) }
 }
 
 unsafe extern "C" fn release_series(exported: *mut Exported) {

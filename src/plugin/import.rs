@@ -9,16 +9,10 @@ use polars::prelude::{PolarsResult, Series};
 use polars_arrow::array::{Array, FixedSizeListArray, StructArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::datatypes::ArrowDataType;
-use polars_arrow::ffi::{import_array_from_c, import_field_from_c, ArrowArray, ArrowSchema};
+use polars_arrow::ffi::{import_array_from_c, import_field_from_c};
 use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
 
-/// The first fields of [`SeriesExport`], in the layout of version 0, which every supported Polars speaks.
-#[repr(C)]
-struct Exported {
-    field: *const ArrowSchema,
-    chunks: *const *mut ArrowArray,
-    len: usize,
-}
+use super::export::Exported;
 
 /// The first fields of an [`ArrowArray`], in the layout of the Arrow C data interface.
 #[repr(C)]
@@ -39,11 +33,11 @@ pub unsafe fn import(inputs: *mut SeriesExport, len: usize) -> PolarsResult<Vec<
 }
 
 unsafe fn import_series(export: SeriesExport) -> PolarsResult<Series> {
-    // SAFETY: `Exported` has the layout of the first fields.
-    let Exported { field, chunks, len } = std::ptr::from_ref(&export).cast::<Exported>().read();
+    // SAFETY: `Exported` has the layout of a `SeriesExport`, which is released by its owner.
+    let Exported { field, arrays, len, .. } = std::ptr::from_ref(&export).cast::<Exported>().read();
     let field = import_field_from_c(&*field)?;
     let import = |i: usize| -> PolarsResult<Box<dyn Array>> {
-        let chunk = *chunks.add(i);
+        let chunk = *arrays.add(i);
         let mut taken = VecDeque::new();
         // SAFETY: an exported array of that dtype, and `Chunk` has the layout of its first fields.
         take_off(chunk.cast::<Chunk>(), &field.dtype, &mut taken)?;

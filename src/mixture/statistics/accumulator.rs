@@ -28,8 +28,8 @@ pub struct Accumulator {
     pub(super) held: Held,
     pub(super) scratch: Lanes,
     pub(super) active: Vec<u32>,
-    /// Responsibilities row after row, as far as they are read.
-    rows: Vec<f64>,
+    /// Responsibilities row after row, as far as they are read; what follows those of the last row is read, not used.
+    given: Vec<f64>,
     n_rows: u64,
     total_weight: f64,
     log_likelihood: f64,
@@ -79,7 +79,7 @@ impl Accumulator {
             held: Held::default(),
             scratch: Lanes::default(),
             active: Vec::new(),
-            rows: Vec::new(),
+            given: Vec::new(),
             n_rows: 0,
             total_weight: 0.0,
             log_likelihood: 0.0,
@@ -144,11 +144,11 @@ impl Accumulator {
         level.run(Figures { sums: self, block });
         match self.layout {
             Layout::Components => {
-                let mut rows = std::mem::take(&mut self.rows);
-                rows.resize(by_component::reach(block.len(), self.k), 0.0);
-                block.write_rows(&mut rows);
-                level.run(ByComponent { sums: self, block, rows: &rows });
-                self.rows = rows;
+                let mut given = std::mem::take(&mut self.given);
+                given.resize(by_component::reach(block.len(), self.k), 0.0);
+                block.write_rows(&mut given);
+                level.run(ByComponent { sums: self, block, given: &given });
+                self.given = given;
             }
             Layout::Rows => level.run(ByRow { sums: self, block, components }),
             Layout::Features => level.run(ByFeature { sums: self, block, components }),
@@ -156,16 +156,17 @@ impl Accumulator {
         }
     }
 
-    /// Whether the rows of a block can be added [as they lie](Accumulator::absorb_rows), `rows` of them one after the other.
-    pub fn takes_rows(&self, block: &Block, rows: &[f64]) -> bool {
-        self.layout == Layout::Components && rows.len() >= by_component::reach(block.len(), self.k)
+    /// How many numbers are read where responsibilities lie row after row, if a block can be added
+    /// [so](Accumulator::absorb_given).
+    pub fn reach(&self, block: &Block) -> Option<usize> {
+        (self.layout == Layout::Components).then(|| by_component::reach(block.len(), self.k))
     }
 
     /// Adds the rows of a block by responsibilities that lie row after row.
-    pub fn absorb_rows(&mut self, block: &Block, rows: &[f64]) {
+    pub fn absorb_given(&mut self, block: &Block, given: &[f64]) {
         let level = self.level;
         level.run(Figures { sums: self, block });
-        level.run(ByComponent { sums: self, block, rows });
+        level.run(ByComponent { sums: self, block, given });
     }
 
     /// The statistics, and whether the guesses were near enough for their scatter to be accurate: else the rows are to
@@ -201,10 +202,11 @@ impl Accumulator {
             for x in &mut shift {
                 *x /= weight;
             }
+            // Products of rows overflow for all components where they do for one.
+            accurate &= !shared || shift.iter().chain(&*scatter).all(|s| s.is_finite());
             accurate &= recentre(mean, scatter, &shift, weight, self.form);
         }
-        // Products of rows overflow for all components where they do for one.
-        (statistics, accurate && (!shared || self.sums.iter().all(|s| s.is_finite())))
+        (statistics, accurate)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Sums of responsibilities that are given row after row, as they lie: lanes are components. With `z = (1, x − o)` about an
-//! origin `o` that components share, the products `w z_i z_j` of a row are numbers, and
+//! Sums of responsibilities that are given row after row, as they lie: lanes are components. With `z = (1, x − o)`
+//! about an origin `o` that components share, the products `w z_i z_j` of a row are numbers, and
 //!
 //! ```text
 //! S_cij = Σ r_c (w z_i z_j),   the weight S_c00, Σ w r_c (x − o)_j = S_cj0, and the scatter about o
@@ -34,7 +34,7 @@ fn products(d: usize, form: Scatter) -> usize {
     1 + d + form.len(d)
 }
 
-/// Lanes of components.
+/// Lanes of components; those from `k` on hold what is never used.
 fn lanes(k: usize) -> usize {
     k.next_multiple_of(LANES)
 }
@@ -68,7 +68,7 @@ pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f6
 pub struct ByComponent<'a> {
     pub sums: &'a mut Accumulator,
     pub block: &'a Block,
-    pub rows: &'a [f64],
+    pub given: &'a [f64],
 }
 
 impl WithSimd for ByComponent<'_> {
@@ -76,7 +76,7 @@ impl WithSimd for ByComponent<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { sums, block, rows } = self;
+        let Self { sums, block, given } = self;
         let (k, stride) = (sums.k, block.stride());
         let count = products(sums.d, sums.form).next_multiple_of(REST);
         sums.scratch.resize((sums.d + count) * stride);
@@ -85,7 +85,7 @@ impl WithSimd for ByComponent<'_> {
         let width = lanes(k);
         let vectors = width / S::F64_LANES;
         for (first, sums) in (0..count).step_by(PANEL).zip(sums.sums.chunks_mut(PANEL * width)) {
-            let panel = Panel { block, rows, products: &products[first * stride..], k };
+            let panel = Panel { block, given, products: &products[first * stride..], k };
             let mut v = 0;
             while v < vectors {
                 let at = v * S::F64_LANES;
@@ -149,7 +149,7 @@ fn multiply<S: Simd>(
 /// Some products of the rows of a block, and what they are multiplied with.
 struct Panel<'a> {
     block: &'a Block,
-    rows: &'a [f64],
+    given: &'a [f64],
     products: &'a [f64],
     k: usize,
 }
@@ -168,9 +168,9 @@ impl Panel<'_> {
         for run in runs(self.block) {
             let products: [&[f64]; P] =
                 std::array::from_fn(|p| &self.products[p * self.block.stride()..][run.clone()]);
-            let rows = &self.rows[run.start * self.k + at..];
+            let given = &self.given[run.start * self.k + at..];
             for i in 0..run.len() {
-                let (shares, _) = S::as_simd_f64s(&rows[i * self.k..][..V * S::F64_LANES]);
+                let (shares, _) = S::as_simd_f64s(&given[i * self.k..][..V * S::F64_LANES]);
                 for p in 0..P {
                     let product = simd.splat_f64s(products[p][i]);
                     for v in 0..V {
