@@ -54,7 +54,6 @@ struct Joined<'a> {
     k: usize,
     len: usize,
     parts: &'a [Part],
-    by_row: bool,
 }
 
 impl Assembly {
@@ -159,8 +158,7 @@ impl Assembly {
         cancelled: &AtomicBool,
         room: &mut Room,
     ) -> Result<Statistics> {
-        let by_row = parts.iter().any(|part| part.by_row);
-        let joined = Joined { d: self.d, k: self.k, len, parts, by_row };
+        let joined = Joined { d: self.d, k: self.k, len, parts };
         let assigned = Summand::Assigned(&joined);
         let summand = if matches!(summand, Summand::Assigned(_)) { &assigned } else { summand };
         summand.leaf(&joined, 0..len, cancelled, room)
@@ -276,7 +274,7 @@ impl Responsibilities for Joined<'_> {
     }
 
     fn by_row(&self) -> bool {
-        self.by_row
+        self.parts.iter().any(|part| part.by_row)
     }
 
     fn assign(&self, start: usize, block: &mut Block) {
