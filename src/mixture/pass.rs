@@ -197,7 +197,7 @@ pub enum Summand<'a> {
 impl<'a> Summand<'a> {
     /// Responsibilities under a model.
     pub fn expected(density: &'a Density) -> Self {
-        Self::Expected { density, nearby: Nearby::new(density).map(Box::new) }
+        Self::Expected { density, nearby: Nearby::worth(density).map(Box::new) }
     }
 
     /// Number of components.
@@ -460,6 +460,29 @@ mod tests {
         }
     }
 
+    /// The same with means as many times farther from zero.
+    fn spread_out(model: &Model, times: f64) -> Model {
+        let (features, kind, weights) =
+            (model.features().to_vec(), model.covariance_type(), model.weights().clone());
+        Model::new(features, kind, weights, model.means() * times, model.covariances().clone()).unwrap()
+    }
+
+    /// Rows close together, whether or not that is worth it.
+    fn in_order(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
+        let summand = Summand::Expected { density, nearby: Nearby::new(density).map(Box::new) };
+        Pass::SEQUENTIAL.run(rows, form, &summand).unwrap()
+    }
+
+    #[test]
+    fn rows_are_put_in_order_where_components_lie_apart() {
+        for (k, d, many) in [(48, 4, true), (60, 9, true), (4, 48, true), (47, 4, false), (3, 48, false)] {
+            for (spread, apart) in [(0.1, false), (30.0, true)] {
+                let density = spread_out(&model(CovarianceType::Full, k, d, 5), spread).density().unwrap();
+                assert_eq!(Nearby::worth(&density).is_some(), many && apart, "{k} {d} {spread}");
+            }
+        }
+    }
+
     #[test]
     fn rows_in_order_are_evaluated_as_others_are() {
         for kind in CovarianceType::ALL {
@@ -473,12 +496,9 @@ mod tests {
                         *x = *x * 0.5 + spread * model.means()[[i % k, j]];
                     }
                 }
-                let (features, weights) = (model.features().to_vec(), model.weights().clone());
-                let means = model.means() * spread;
-                let model = Model::new(features, kind, weights, means, model.covariances().clone()).unwrap();
-                let density = model.density().unwrap();
+                let density = spread_out(&model, spread).density().unwrap();
                 let form = kind.structure().scatter();
-                let near = Pass::SEQUENTIAL.e_step(&rows, &density, form).unwrap();
+                let near = in_order(&rows, &density, form);
                 let summand = Summand::Expected { density: &density, nearby: None };
                 let all = Pass::SEQUENTIAL.run(&rows, form, &summand).unwrap();
                 assert_eq!((near.n_rows, near.total_weight), (all.n_rows, all.total_weight));
@@ -507,7 +527,7 @@ mod tests {
             let labels: Vec<Option<u32>> = (0..3000).map(|i| (i % 3 == 0).then_some(i % 7)).collect();
             let labelled = Labelled { rows: &rows, label: &labels };
             let density = model(CovarianceType::Full, k, d, 5).density().unwrap();
-            let near = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
+            let near = in_order(&labelled, &density, Scatter::Full);
             let summand = Summand::Expected { density: &density, nearby: None };
             let all = Pass::SEQUENTIAL.run(&labelled, Scatter::Full, &summand).unwrap();
             assert_all_close(near.weight(), all.weight(), 1e-12);

@@ -24,27 +24,29 @@ fn leading(d: usize) -> usize {
 pub struct Leading(Density);
 
 impl Leading {
-    /// None if features or components are few, or features are independent of each other.
-    pub fn new(density: &Density) -> Option<Self> {
+    /// Not if features or components are few, or features are independent of each other.
+    pub fn suits(density: &Density) -> bool {
+        density.factors.form == Form::Panels && density.d >= WIDE && density.k >= SEVERAL
+    }
+
+    /// Of a density that [suits](Leading::suits).
+    pub fn new(density: &Density) -> Self {
         let Density { level, k, d, .. } = *density;
-        (density.factors.form == Form::Panels && d >= WIDE && k >= SEVERAL).then(|| {
-            let leading = leading(d);
-            let factors = density.factors.leading(leading);
-            let constant =
-                |c: usize| density.log_constant[c] - density.factors.log_det(c) + factors.log_det(c);
-            let mean = |c: usize| density.means[c * d..][..leading].iter().copied();
-            Self(Density {
-                level,
-                k,
-                d: leading,
-                log_constant: (0..k).map(constant).collect(),
-                means: (0..k).flat_map(mean).collect(),
-                negligible: density.negligible.clone(),
-                factors,
-                middle: None,
-                precisions: Vec::new(),
-                row_bounds: Vec::new(),
-            })
+        let leading = leading(d);
+        let factors = density.factors.leading(leading);
+        let constant = |c: usize| density.log_constant[c] - density.factors.log_det(c) + factors.log_det(c);
+        let mean = |c: usize| density.means[c * d..][..leading].iter().copied();
+        Self(Density {
+            level,
+            k,
+            d: leading,
+            log_constant: (0..k).map(constant).collect(),
+            means: (0..k).flat_map(mean).collect(),
+            negligible: density.negligible.clone(),
+            factors,
+            middle: None,
+            precisions: Vec::new(),
+            row_bounds: Vec::new(),
         })
     }
 

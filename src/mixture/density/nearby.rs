@@ -24,6 +24,11 @@ pub const MANY: usize = 48;
 const TOGETHER: usize = 96;
 /// Components of this squared distance from a box, in their own variances, are near it.
 const NEAR: f64 = 12.0;
+/// Means at which it is seen whether components lie apart.
+const SEEN: usize = 32;
+/// How far the log joint density of a component lies below the largest, for an order to find it negligible cheaply: rows
+/// lie around the means, and those evaluated together around each other.
+const APART: f64 = 240.0;
 
 /// A density, and what puts rows in order.
 pub struct Nearby<'a> {
@@ -48,16 +53,22 @@ struct Bounds {
 }
 
 impl<'a> Nearby<'a> {
+    /// None where an order is not worth its making: if components and features are few, or components do not lie apart.
+    pub fn worth(density: &'a Density) -> Option<Self> {
+        let many = density.k >= MANY || Leading::suits(density);
+        (many && density.lie_apart()).then(|| Self::new(density)).flatten()
+    }
+
     /// None if components and features are few.
     pub fn new(density: &'a Density) -> Option<Self> {
-        let tree = || {
-            (density.k >= MANY).then(|| {
-                let bounds = Bounds::new(density);
-                Order::Tree(Tree::new(&bounds, density.k), bounds)
-            })
+        let order = if Leading::suits(density) {
+            Order::Leading(Box::new(Leading::new(density)))
+        } else if density.k >= MANY {
+            let bounds = Bounds::new(density);
+            Order::Tree(Tree::new(&bounds, density.k), bounds)
+        } else {
+            return None;
         };
-        let leading = || Leading::new(density).map(|leading| Order::Leading(Box::new(leading)));
-        let order = leading().or_else(tree)?;
         Some(Self { density, order })
     }
 
@@ -273,6 +284,21 @@ impl Tree {
 }
 
 impl Density {
+    /// Whether at the mean of a component at least half of them lie [`APART`] below the largest: means that stand for all.
+    fn lie_apart(&self) -> bool {
+        let seen = self.k.min(SEEN);
+        let mut block = Block::default();
+        block.reset(seen, self.d, self.k);
+        for i in 0..seen {
+            let mean = &self.means[i * self.k / seen * self.d..][..self.d];
+            mean.iter().enumerate().for_each(|(j, m)| block.feature_mut(j)[i] = *m);
+        }
+        self.log_joint(&mut block);
+        let below =
+            |c| block.component(c).iter().zip(&*block.log_density).filter(|(j, max)| *max - *j > APART);
+        2 * (0..self.k).map(|c| below(c).count()).sum::<usize>() >= seen * self.k
+    }
+
     /// Some of the components.
     fn of(&self, components: &[u32]) -> Self {
         let d = self.d;
