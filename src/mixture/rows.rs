@@ -193,6 +193,11 @@ impl Block {
         self.label.get(i).copied().flatten()
     }
 
+    /// The components that rows are known to belong to.
+    pub fn labels(&self) -> impl Iterator<Item = u32> + '_ {
+        self.label.iter().copied().flatten()
+    }
+
     /// Takes rows of known component out of all others, where the components hold log joint densities; whether there
     /// is such a row.
     pub(super) fn keep_labels(&mut self) -> bool {
@@ -327,6 +332,11 @@ impl Block {
             }
         }
     }
+}
+
+/// The component that a lane of a block stands for: where none is named, lanes are all components.
+pub fn component_of(components: &[u32], lane: usize) -> usize {
+    components.get(lane).map_or(lane, |c| *c as usize)
 }
 
 /// Rows held in memory by the mathematics itself: the start sample, and tests.

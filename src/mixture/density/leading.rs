@@ -53,7 +53,7 @@ impl Leading {
     /// The component each row most likely belongs to by its leading features.
     pub fn likeliest(&self, leaf: &mut Block) -> Vec<u32> {
         leaf.set_k(self.0.k);
-        self.0.level.run(LogJoint { density: &self.0, block: leaf, first: 0, leaving: false });
+        self.0.level.run(LogJoint::new(&self.0, leaf));
         let mut likeliest = vec![0; leaf.len()];
         let mut largest = vec![f64::NEG_INFINITY; leaf.len()];
         for c in 0..self.0.k {

@@ -6,13 +6,15 @@ use pulp::{Simd, WithSimd};
 
 use super::{Density, Form, GROUP};
 use crate::mixture::linalg::triangle;
-use crate::mixture::rows::{Block, LOWEST};
+use crate::mixture::rows::{component_of, Block, LOWEST};
 
 /// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
 /// weighs nothing, and the largest of each row, of lanes before `first` too, where its log density will be.
 pub struct LogJoint<'a> {
     pub density: &'a Density,
     pub block: &'a mut Block,
+    /// What the lanes of the block are; all components if none is named.
+    pub components: &'a [u32],
     pub first: usize,
     /// Whether the largest of lanes before `first` are near those of all, so that a component of many features may be
     /// left, at a bound from above, as soon as that is negligible for some rows.
@@ -24,26 +26,30 @@ pub const SMALL: usize = 6;
 /// Rows of a factor in a panel, which are multiplied together.
 pub const PANEL: usize = 4;
 
+impl<'a> LogJoint<'a> {
+    /// In all components.
+    pub fn new(density: &'a Density, block: &'a mut Block) -> Self {
+        Self { density, block, components: &[], first: 0, leaving: false }
+    }
+}
+
 impl WithSimd for LogJoint<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { density, block, first, leaving } = self;
-        match (density.factors.form, density.d) {
-            (Form::Diagonal, _) => components::<S, Diagonal>(simd, density, block, first, leaving),
-            (Form::Triangular, 1) => components::<S, Small<1>>(simd, density, block, first, leaving),
-            (Form::Triangular, 2) => components::<S, Small<2>>(simd, density, block, first, leaving),
-            (Form::Triangular, 3) => components::<S, Small<3>>(simd, density, block, first, leaving),
-            (Form::Triangular, 4) => components::<S, Small<4>>(simd, density, block, first, leaving),
-            (Form::Triangular, 5) => components::<S, Small<5>>(simd, density, block, first, leaving),
-            (Form::Triangular, 6) => components::<S, Small<6>>(simd, density, block, first, leaving),
-            (Form::Triangular, 7) => components::<S, Small<7>>(simd, density, block, first, leaving),
-            (Form::Triangular, 8) => components::<S, Small<8>>(simd, density, block, first, leaving),
+        match (self.density.factors.form, self.density.d) {
+            (Form::Diagonal, _) => components::<S, Diagonal>(simd, self),
+            (Form::Triangular, 1) => components::<S, Small<1>>(simd, self),
+            (Form::Triangular, 2) => components::<S, Small<2>>(simd, self),
+            (Form::Triangular, 3) => components::<S, Small<3>>(simd, self),
+            (Form::Triangular, 4) => components::<S, Small<4>>(simd, self),
+            (Form::Triangular, 5) => components::<S, Small<5>>(simd, self),
+            (Form::Triangular, 6) => components::<S, Small<6>>(simd, self),
             (Form::Panels, _) if S::REGISTER_COUNT >= 32 => {
-                components::<S, Panels<4>>(simd, density, block, first, leaving);
+                components::<S, Panels<4>>(simd, self);
             }
-            (Form::Panels, _) => components::<S, Panels<2>>(simd, density, block, first, leaving),
+            (Form::Panels, _) => components::<S, Panels<2>>(simd, self),
             (Form::Triangular, _) => {}
         }
     }
@@ -91,7 +97,8 @@ trait Norm {
 }
 
 #[inline(always)]
-fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, first: usize, leaving: bool) {
+fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
+    let LogJoint { density, block, components, first, leaving } = of;
     let d = density.d;
     let stride = block.stride().max(1);
     block.scratch.resize(N::scratch(d, S::F64_LANES));
@@ -101,7 +108,8 @@ fn components<S: Simd, N: Norm>(simd: S, density: &Density, block: &mut Block, f
     if first == 0 {
         largest.fill(simd.splat_f64s(LOWEST));
     }
-    for (c, joint) in block.responsibilities.chunks_exact_mut(stride).skip(first).enumerate() {
+    for (lane, joint) in block.responsibilities.chunks_exact_mut(stride).enumerate().skip(first) {
+        let c = component_of(components, lane);
         let constant = density.log_constant[c];
         if constant == f64::NEG_INFINITY {
             joint.fill(constant);

@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 use super::error::{Error, Result};
 use super::linalg::{precision_factor, push_precision_factor, triangle, Numbers};
 use super::model::Model;
-use super::rows::{Block, LOWEST};
+use super::rows::{component_of, Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
 use super::statistics::{products_are_worth, Guess};
 
@@ -142,14 +142,14 @@ impl Density {
     /// Leaves the log joint densities of the block's rows in its components, `−∞` for components of weight zero
     /// and for those that a row is known not to belong to.
     pub fn log_joint(&self, block: &mut Block) {
-        self.level.run(LogJoint { density: self, block, first: 0, leaving: false });
-        self.settle(block);
+        self.level.run(LogJoint::new(self, block));
+        self.settle(block, &[]);
     }
 
-    /// Heeds far rows and labels.
-    fn settle(&self, block: &mut Block) {
+    /// Heeds far rows and labels, where lanes are the components named.
+    fn settle(&self, block: &mut Block, components: &[u32]) {
         if self.level.run(Smallest(&block.log_density)) <= LOWEST {
-            self.judge_far_rows(block);
+            self.judge_far_rows(block, components);
         }
         if block.keep_labels() {
             self.level.run(Largest { block });
@@ -157,18 +157,20 @@ impl Density {
     }
 
     /// Rows so far from all components that no log joint density is above [`LOWEST`] go to the nearest one.
-    fn judge_far_rows(&self, block: &mut Block) {
+    fn judge_far_rows(&self, block: &mut Block, components: &[u32]) {
         for i in 0..block.len() {
-            let joint = |c| block.component(c)[i];
-            let candidates: Vec<usize> = (0..self.k).filter(|c| joint(*c) > f64::NEG_INFINITY).collect();
-            if candidates.iter().any(|c| joint(*c) > LOWEST) {
+            let joint = |lane| block.component(lane)[i];
+            let candidates: Vec<usize> =
+                (0..block.k()).filter(|lane| joint(*lane) > f64::NEG_INFINITY).collect();
+            if candidates.iter().any(|lane| joint(*lane) > LOWEST) {
                 continue;
             }
-            let distance = |c: &usize| self.scaled_distance(*c, |j| block.feature(j)[i]);
+            let distance =
+                |lane: &usize| self.scaled_distance(component_of(components, *lane), |j| block.feature(j)[i]);
             let distances: Vec<f64> = candidates.iter().map(distance).collect();
             let nearest = distances.iter().copied().fold(f64::INFINITY, f64::min);
-            for (c, distance) in candidates.into_iter().zip(distances) {
-                block.component_mut(c)[i] = if distance > nearest { FARTHER } else { LOWEST };
+            for (lane, distance) in candidates.into_iter().zip(distances) {
+                block.component_mut(lane)[i] = if distance > nearest { FARTHER } else { LOWEST };
             }
         }
     }
@@ -202,13 +204,9 @@ impl Density {
     /// The E-step for statistics: what times [its scale](Block::scale) is the share `w r` of the block's rows in its
     /// components, zero where that is too small to change anything; and log p and entropy.
     pub fn shares(&self, block: &mut Block) {
-        self.level.run(LogJoint { density: self, block, first: 0, leaving: false });
-        self.settled_shares(block, false);
-    }
-
-    fn settled_shares(&self, block: &mut Block, sparse: bool) {
-        self.settle(block);
-        self.level.run(Softmax { block, negligible: &self.negligible, sparse, normalised: false });
+        self.level.run(LogJoint::new(self, block));
+        self.settle(block, &[]);
+        self.level.run(Softmax { block, negligible: &self.negligible, sparse: false, normalised: false });
     }
 
     /// log p of the block's rows alone.

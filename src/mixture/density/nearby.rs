@@ -6,15 +6,12 @@
 //! and with `z = x − μ_c`, `‖A_c z‖²` is at least `max_j z_j² / Σ_cjj` (Cauchy & Schwarz) and
 //! `‖z‖² / max_i Σ_j |Σ_cij|` (Gershgorin), for which the nearest point of a box around the rows stands.
 
-use std::sync::Arc;
-
 use pulp::{Simd, WithSimd};
 
 use super::leading::Leading;
 use super::log_joint::LogJoint;
-use super::softmax::Smallest;
-use super::{Density, Factors};
-use crate::mixture::linalg::Numbers;
+use super::softmax::{Smallest, Softmax};
+use super::Density;
 use crate::mixture::rows::{Block, LOWEST, PAD};
 use crate::mixture::simd::Lanes;
 
@@ -34,6 +31,9 @@ const APART: f64 = 240.0;
 pub struct Nearby<'a> {
     density: &'a Density,
     order: Order,
+    /// `2 (ln π_c − ½ d ln 2π + ln det A_c)`, less twice what is negligible: a component matters to a row if its squared
+    /// distance is below this less twice the row's largest log joint density.
+    reach: Vec<f64>,
 }
 
 enum Order {
@@ -69,7 +69,9 @@ impl<'a> Nearby<'a> {
         } else {
             return None;
         };
-        Some(Self { density, order })
+        let constants = density.log_constant.iter().zip(&density.negligible);
+        let reach = constants.map(|(constant, negligible)| 2.0 * (constant - negligible)).collect();
+        Some(Self { density, order, reach })
     }
 
     /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there,
@@ -81,66 +83,86 @@ impl<'a> Nearby<'a> {
         };
         let order = in_order(leaf, &cells);
         leaf.keep(&order);
-        let mut distances = Lanes::default();
+        let mut chosen = Chosen::default();
         for (i, rows) in order.chunks(TOGETHER).enumerate() {
             block.take(leaf, i * TOGETHER..i * TOGETHER + rows.len());
-            let near = match &self.order {
-                Order::Tree(_, bounds) => self.near_box(bounds, block, &mut distances),
+            match &self.order {
+                Order::Tree(_, bounds) => self.choose_near_box(bounds, block, &mut chosen),
                 Order::Leading(_) => {
-                    distances.refill(self.density.k, 0.0);
-                    rows.iter().map(|row| cells[*row as usize]).collect()
+                    chosen.distances.refill(self.density.k, 0.0);
+                    chosen.components.clear();
+                    chosen.components.extend(rows.iter().map(|row| cells[*row as usize]));
                 }
-            };
-            let components = self.shares(block, near, &distances);
-            visit(block, &components);
+            }
+            self.shares(block, &mut chosen);
+            visit(block, &chosen.components);
         }
     }
 
-    /// The components near a box around the rows, at least one; leaves bounds of all distances.
-    fn near_box(&self, bounds: &Bounds, block: &Block, distances: &mut Lanes) -> Vec<u32> {
+    /// Chooses the components near a box around the rows, at least one; leaves bounds of all distances.
+    fn choose_near_box(&self, bounds: &Bounds, block: &Block, chosen: &mut Chosen) {
+        let Chosen { components, distances, .. } = chosen;
         self.density.level.run(Distances { bounds, block, out: distances });
-        let all = 0..self.density.k as u32;
-        let near: Vec<u32> = all.clone().filter(|c| distances[*c as usize] <= NEAR).collect();
-        if !near.is_empty() {
-            return near;
+        pick(components, self.density.k, |c| distances[c] <= NEAR);
+        if components.is_empty() {
+            // What a log joint density does not exceed, doubled.
+            let bound = |c: &u32| 2.0 * self.density.log_constant[*c as usize] - distances[*c as usize];
+            components.extend((0..self.density.k as u32).max_by(|a, b| bound(a).total_cmp(&bound(b))));
         }
-        let bound = |c: &u32| self.bound(*c as usize, distances);
-        all.max_by(|a, b| bound(a).total_cmp(&bound(b))).into_iter().collect()
     }
 
-    /// What a log joint density does not exceed.
-    fn bound(&self, c: usize, distances: &[f64]) -> f64 {
-        self.density.log_constant[c] - 0.5 * distances[c]
-    }
-
-    /// [`Density::shares`] in the components that matter to the block, which it gives: those that are near, and what
-    /// bounds of distances leave of the others.
-    fn shares(&self, block: &mut Block, near: Vec<u32>, distances: &[f64]) -> Vec<u32> {
+    /// [`Density::shares`] in the components that matter to the block, which are chosen: those that are, and what bounds
+    /// of distances leave of the others.
+    fn shares(&self, block: &mut Block, chosen: &mut Chosen) {
         let Density { level, k, negligible, .. } = self.density;
-        let mut components = near;
-        components.extend((0..block.len()).filter_map(|i| block.label(i)));
+        let Chosen { components, others, distances, negligible: of_chosen } = chosen;
+        components.extend(block.labels());
         components.sort_unstable();
         components.dedup();
-        let near = components.len();
-        self.log_joint(block, &components, 0, false);
+        self.log_joint(block, components, 0, false);
         let least = level.run(Smallest(&block.log_density));
         let known = least > LOWEST;
-        let matters = |c: usize| !known || self.bound(c, distances) - least > negligible[c];
-        let mut others: Vec<u32> = (0..*k).filter(|c| matters(*c)).map(|c| c as u32).collect();
+        pick(others, *k, |c| !known || distances[c] < self.reach[c] - 2.0 * least);
         others.retain(|c| components.binary_search(c).is_err());
-        components.append(&mut others);
-        self.log_joint(block, &components[near..], near, known);
-        block.rename_labels(&components);
-        self.density.of(&components).settled_shares(block, true);
-        components
+        let first = components.len();
+        components.append(others);
+        self.log_joint(block, components, first, known);
+        block.rename_labels(components);
+        self.density.settle(block, components);
+        of_chosen.clear();
+        of_chosen.extend(components.iter().map(|c| negligible[*c as usize]));
+        level.run(Softmax { block, negligible: of_chosen, sparse: true, normalised: false });
     }
 
     /// Leaves log joint densities of components in the lanes from `first`, which are the last.
     fn log_joint(&self, block: &mut Block, components: &[u32], first: usize, leaving: bool) {
-        block.set_k(first + components.len());
-        let density = &self.density.of(components);
-        density.level.run(LogJoint { density, block, first, leaving });
+        block.set_k(components.len());
+        self.density.level.run(LogJoint { density: self.density, block, components, first, leaving });
     }
+}
+
+/// The components that matter to a block, and what they are chosen by.
+#[derive(Default)]
+struct Chosen {
+    components: Vec<u32>,
+    /// Those that are not near.
+    others: Vec<u32>,
+    /// Bounds from below of squared distances, of all components.
+    distances: Lanes,
+    /// What those that are chosen must exceed, as [`Density::negligible`] says.
+    negligible: Vec<f64>,
+}
+
+/// Leaves the components that are wanted, of `k`.
+fn pick(components: &mut Vec<u32>, k: usize, wanted: impl Fn(usize) -> bool) {
+    components.clear();
+    components.resize(k, 0);
+    let mut n = 0;
+    for c in 0..k {
+        components[n] = c as u32;
+        n += usize::from(wanted(c));
+    }
+    components.truncate(n);
 }
 
 /// The rows that count, those of a cell after each other.
@@ -297,32 +319,5 @@ impl Density {
         let below =
             |c| block.component(c).iter().zip(&*block.log_density).filter(|(j, max)| *max - *j > APART);
         2 * (0..self.k).map(|c| below(c).count()).sum::<usize>() >= seen * self.k
-    }
-
-    /// Some of the components.
-    fn of(&self, components: &[u32]) -> Self {
-        let d = self.d;
-        let pick = |of: &[f64], width: usize| -> Numbers {
-            components.iter().flat_map(|c| &of[*c as usize * width..][..width]).copied().collect()
-        };
-        let place = components.iter().map(|c| self.factors.place[*c as usize]).collect();
-        let factors = Factors {
-            form: self.factors.form,
-            values: Arc::clone(&self.factors.values),
-            log_det: Arc::clone(&self.factors.log_det),
-            place,
-        };
-        Self {
-            level: self.level,
-            k: components.len(),
-            d,
-            log_constant: pick(&self.log_constant, 1),
-            means: pick(&self.means, d),
-            factors,
-            negligible: pick(&self.negligible, 1),
-            middle: None,
-            precisions: Vec::new(),
-            row_bounds: Vec::new(),
-        }
     }
 }

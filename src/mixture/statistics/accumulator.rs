@@ -210,11 +210,6 @@ impl Accumulator {
     }
 }
 
-/// The component of a lane.
-pub fn component_of(components: &[u32], lane: usize) -> usize {
-    components.get(lane).map_or(lane, |c| *c as usize)
-}
-
 /// Writes the shares of rows in a component: what its lane holds, times their scale.
 #[inline(always)]
 pub fn scaled<S: Simd>(simd: S, given: &[S::f64s], scale: &[S::f64s], shares: &mut [S::f64s]) {

@@ -4,9 +4,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::{component_of, Accumulator};
+use super::accumulator::Accumulator;
 use crate::mixture::linalg::triangle;
-use crate::mixture::rows::Block;
+use crate::mixture::rows::{component_of, Block};
 
 /// Features are padded to a multiple of this.
 const PAD: usize = 8;

@@ -11,9 +11,9 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::{component_of, scaled, Accumulator};
+use super::accumulator::{scaled, Accumulator};
 use crate::mixture::linalg::triangle;
-use crate::mixture::rows::{Block, PAD};
+use crate::mixture::rows::{component_of, Block, PAD};
 use crate::mixture::simd::Lanes;
 
 /// Rows held, whose products in a panel stay in a first-level cache: those of five blocks where components and features

@@ -4,10 +4,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::accumulator::{component_of, scaled, Accumulator};
+use super::accumulator::{scaled, Accumulator};
 use super::Scatter;
 use crate::mixture::linalg::triangle;
-use crate::mixture::rows::Block;
+use crate::mixture::rows::{component_of, Block};
 
 /// Numbers kept for a vector: those of the widest instruction set.
 pub const LANES: usize = 8;
