@@ -24,8 +24,9 @@ const NEAR: f64 = 12.0;
 /// Means at which it is seen whether components lie apart.
 const SEEN: usize = 32;
 /// How far the log joint density of a component lies below the largest, for an order to find it negligible cheaply: rows
-/// lie around the means, and those evaluated together around each other.
-const APART: f64 = 240.0;
+/// lie around the means, and those evaluated together around each other. By a tree, and by leading features.
+const APART: f64 = 100.0;
+const APART_BY_LEADING: f64 = 200.0;
 
 /// A density, and what puts rows in order.
 pub struct Nearby<'a> {
@@ -55,8 +56,9 @@ struct Bounds {
 impl<'a> Nearby<'a> {
     /// None where an order is not worth its making: if components and features are few, or components do not lie apart.
     pub fn worth(density: &'a Density) -> Option<Self> {
-        let many = density.k >= MANY || Leading::suits(density);
-        (many && density.lie_apart()).then(|| Self::new(density)).flatten()
+        let (leading, many) = (Leading::suits(density), density.k >= MANY);
+        let apart = if leading { APART_BY_LEADING } else { APART };
+        ((leading || many) && density.lie_apart(apart)).then(|| Self::new(density)).flatten()
     }
 
     /// None if components and features are few.
@@ -122,8 +124,9 @@ impl<'a> Nearby<'a> {
         self.log_joint(block, components, 0, false);
         let least = level.run(Smallest(&block.log_density));
         let known = least > LOWEST;
-        pick(others, *k, |c| !known || distances[c] < self.reach[c] - 2.0 * least);
-        others.retain(|c| components.binary_search(c).is_err());
+        let farther = if known { -2.0 * least } else { f64::INFINITY };
+        components.iter().for_each(|c| distances[*c as usize] = f64::INFINITY);
+        pick(others, *k, |c| distances[c] < self.reach[c] + farther);
         let first = components.len();
         components.append(others);
         self.log_joint(block, components, first, known);
@@ -216,29 +219,24 @@ impl WithSimd for Distances<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { bounds, block, out } = self;
         let stride = bounds.stride;
-        out.refill(2 * stride, 0.0);
-        let (out, _) = S::as_mut_simd_f64s(out);
-        let (largest, squares) = out.split_at_mut(stride / S::F64_LANES);
+        out.resize(stride);
+        let ranges: Vec<(f64, f64)> = (0..block.d()).map(|j| range(block.feature(j))).collect();
+        let (means, _) = S::as_simd_f64s(&bounds.means);
+        let (precisions, _) = S::as_simd_f64s(&bounds.precisions);
+        let (rows, _) = S::as_simd_f64s(&bounds.rows);
         let zero = simd.splat_f64s(0.0);
-        let lanes = bounds.means.chunks_exact(stride).zip(bounds.precisions.chunks_exact(stride));
-        for (j, (means, precisions)) in lanes.enumerate() {
-            let (low, high) = range(block.feature(j));
-            let (low, high) = (simd.splat_f64s(low), simd.splat_f64s(high));
-            let (means, _) = S::as_simd_f64s(means);
-            let (precisions, _) = S::as_simd_f64s(precisions);
-            let lanes = largest.iter_mut().zip(&mut *squares).zip(means).zip(precisions);
-            for (((largest, square), mean), precision) in lanes {
-                let below = simd.sub_f64s(low, *mean);
-                let above = simd.sub_f64s(*mean, high);
+        for (v, (out, row)) in S::as_mut_simd_f64s(out).0.iter_mut().zip(rows).enumerate() {
+            let (mut largest, mut square) = (zero, zero);
+            let lanes = means.chunks_exact(rows.len()).zip(precisions.chunks_exact(rows.len()));
+            for ((means, precisions), (low, high)) in lanes.zip(&ranges) {
+                let below = simd.sub_f64s(simd.splat_f64s(*low), means[v]);
+                let above = simd.sub_f64s(means[v], simd.splat_f64s(*high));
                 let outside = simd.max_f64s(simd.max_f64s(below, above), zero);
                 let squared = simd.mul_f64s(outside, outside);
-                *square = simd.add_f64s(*square, squared);
-                *largest = simd.max_f64s(simd.mul_f64s(squared, *precision), *largest);
+                square = simd.add_f64s(square, squared);
+                largest = simd.max_f64s(simd.mul_f64s(squared, precisions[v]), largest);
             }
-        }
-        let (rows, _) = S::as_simd_f64s(&bounds.rows);
-        for ((largest, square), row) in largest.iter_mut().zip(squares).zip(rows) {
-            *largest = simd.max_f64s(simd.mul_f64s(*square, *row), *largest);
+            *out = simd.max_f64s(simd.mul_f64s(square, *row), largest);
         }
     }
 }
@@ -294,11 +292,14 @@ impl Tree {
 
     /// The cell of each row.
     fn cells(&self, leaf: &Block) -> Vec<u32> {
+        let (features, stride) = (leaf.features(), leaf.stride());
         let mut cells = vec![0; leaf.len()];
-        for _ in 0..self.depth {
-            for (i, cell) in cells.iter_mut().enumerate() {
-                let (j, cut) = self.cuts[*cell as usize];
-                *cell = 2 * *cell + 1 + u32::from(leaf.feature(j)[i] > cut);
+        for (first, cells) in (0..leaf.len()).step_by(TOGETHER).zip(cells.chunks_mut(TOGETHER)) {
+            for _ in 0..self.depth {
+                for (i, cell) in cells.iter_mut().enumerate() {
+                    let (j, cut) = self.cuts[*cell as usize];
+                    *cell = 2 * *cell + 1 + u32::from(features[j * stride + first + i] > cut);
+                }
             }
         }
         cells
@@ -306,8 +307,9 @@ impl Tree {
 }
 
 impl Density {
-    /// Whether at the mean of a component at least half of them lie [`APART`] below the largest: means that stand for all.
-    fn lie_apart(&self) -> bool {
+    /// Whether the log joint densities of at least half of the components lie so far below the largest, at means that stand
+    /// for all.
+    fn lie_apart(&self, gap: f64) -> bool {
         let seen = self.k.min(SEEN);
         let mut block = Block::default();
         block.reset(seen, self.d, self.k);
@@ -316,8 +318,7 @@ impl Density {
             mean.iter().enumerate().for_each(|(j, m)| block.feature_mut(j)[i] = *m);
         }
         self.log_joint(&mut block);
-        let below =
-            |c| block.component(c).iter().zip(&*block.log_density).filter(|(j, max)| *max - *j > APART);
+        let below = |c| block.component(c).iter().zip(&*block.log_density).filter(|(j, max)| *max - *j > gap);
         2 * (0..self.k).map(|c| below(c).count()).sum::<usize>() >= seen * self.k
     }
 }
