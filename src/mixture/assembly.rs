@@ -313,7 +313,7 @@ mod tests {
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::pass::Pass;
     use crate::mixture::rows::{Labelled, Labels, Sample};
-    use crate::mixture::testing::{model, sample, whole_weights};
+    use crate::mixture::testing::{model, sample, spread_out, whole_weights};
     use rand::seq::SliceRandom;
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -391,18 +391,21 @@ mod tests {
         rows.columns[0].iter_mut().enumerate().for_each(|(i, x)| *x += (i % 60) as f64 * 20.0);
         rows.columns[1][877] = f64::NAN;
         let label: Vec<Option<u32>> = (0..n).map(|i| (i % 11 == 3).then_some((i % 7) as u32)).collect();
-        let density = model(CovarianceType::Full, 60, 3, 5).density().unwrap();
-        let summand = &Summand::expected(&density);
-        for label in [&label[..], &[]] {
-            let whole = Labelled { rows: &rows, label };
-            let expected = Pass::SEQUENTIAL.e_step(&whole, &density, Scatter::Full).unwrap();
-            for most in [700, 9000, n] {
-                let assembly = Assembly::new(60, 3, Scatter::Full);
-                for (start, len) in cuts(n, most, 1) {
-                    let piece = Piece { rows: &rows, label, start, len };
-                    assembly.absorb(&piece, start as u64, summand, &NEVER).unwrap();
+        for (spread, in_order) in [(1.0, false), (30.0, true)] {
+            let density = spread_out(&model(CovarianceType::Full, 60, 3, 5), spread).density().unwrap();
+            let summand = &Summand::expected(&density);
+            assert_eq!(matches!(summand, Summand::Expected { nearby: Some(_), .. }), in_order);
+            for label in [&label[..], &[]] {
+                let whole = Labelled { rows: &rows, label };
+                let expected = Pass::SEQUENTIAL.e_step(&whole, &density, Scatter::Full).unwrap();
+                for most in [700, 9000, n] {
+                    let assembly = Assembly::new(60, 3, Scatter::Full);
+                    for (start, len) in cuts(n, most, 1) {
+                        let piece = Piece { rows: &rows, label, start, len };
+                        assembly.absorb(&piece, start as u64, summand, &NEVER).unwrap();
+                    }
+                    assert_eq!(assembly.finish(summand).unwrap(), expected, "pieces up to {most}");
                 }
-                assert_eq!(assembly.finish(summand).unwrap(), expected, "pieces up to {most}");
             }
         }
     }

@@ -187,7 +187,7 @@ pub enum Summand<'a> {
     Expected {
         /// Of the model.
         density: &'a Density,
-        /// Where components or features are many.
+        /// Where rows are [worth](Nearby::worth) putting in order.
         nearby: Option<Box<Nearby<'a>>>,
     },
     /// Responsibilities that are given.
@@ -380,11 +380,15 @@ fn first_counted_row(block: &Block) -> Vec<f64> {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use ndarray::{Array1, Array2, Array3};
+
     use super::*;
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::model::Model;
     use crate::mixture::rows::{Labelled, Labels, Sample, PAD};
-    use crate::mixture::testing::{assert_all_close, assert_close, model, repeated, sample, whole_weights};
+    use crate::mixture::testing::{
+        assert_all_close, assert_close, model, names, repeated, sample, spread_out, whole_weights,
+    };
 
     fn bytes(statistics: &Statistics) -> Vec<u8> {
         postcard::to_stdvec(statistics).unwrap()
@@ -429,8 +433,10 @@ mod tests {
             for label in [&label[..], &[]] {
                 let labelled = Labelled { rows: &rows, label };
                 let mut passes = Passes::new(&labelled, Pass::SEQUENTIAL, Scatter::Full);
-                for (k, seed) in [(2, 1), (2, 2), (5, 3), (2, 4), (60, 5)] {
-                    let density = model(CovarianceType::Full, k, 3, seed).density().unwrap();
+                for (k, seed, spread) in [(2, 1, 1.0), (2, 2, 1.0), (5, 3, 1.0), (2, 4, 1.0), (60, 5, 30.0)] {
+                    let model = spread_out(&model(CovarianceType::Full, k, 3, seed), spread);
+                    let density = model.density().unwrap();
+                    assert_eq!(Nearby::worth(&density).is_some(), k == 60);
                     let alone = Pass::SEQUENTIAL.e_step(&labelled, &density, Scatter::Full).unwrap();
                     assert_eq!(bytes(&passes.e_step(&density).unwrap()), bytes(&alone), "{n} {k}");
                     let component: Vec<Option<u32>> =
@@ -460,13 +466,6 @@ mod tests {
         }
     }
 
-    /// The same with means as many times farther from zero.
-    fn spread_out(model: &Model, times: f64) -> Model {
-        let (features, kind, weights) =
-            (model.features().to_vec(), model.covariance_type(), model.weights().clone());
-        Model::new(features, kind, weights, model.means() * times, model.covariances().clone()).unwrap()
-    }
-
     /// Rows close together, whether or not that is worth it.
     fn in_order(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
         let summand = Summand::Expected { density, nearby: Nearby::new(density).map(Box::new) };
@@ -475,9 +474,14 @@ mod tests {
 
     #[test]
     fn rows_are_put_in_order_where_components_lie_apart() {
-        for (k, d, many) in [(48, 4, true), (60, 9, true), (4, 48, true), (47, 4, false), (3, 48, false)] {
+        let many =
+            [(48, 1), (60, 9), (32, 4), (8, 16), (4, 48)].map(|(k, d)| (CovarianceType::Full, k, d, true));
+        let few = [(47, 2), (16, 7), (7, 47), (3, 48)].map(|(k, d)| (CovarianceType::Tied, k, d, false));
+        let diagonal =
+            [(48, 2, true), (47, 30, false)].map(|(k, d, many)| (CovarianceType::Diag, k, d, many));
+        for (kind, k, d, many) in many.into_iter().chain(few).chain(diagonal) {
             for (spread, apart) in [(0.1, false), (30.0, true)] {
-                let density = spread_out(&model(CovarianceType::Full, k, d, 5), spread).density().unwrap();
+                let density = spread_out(&model(kind, k, d, 5), spread).density().unwrap();
                 assert_eq!(Nearby::worth(&density).is_some(), many && apart, "{k} {d} {spread}");
             }
         }
@@ -516,6 +520,37 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn rows_far_from_many_components_belong_where_they_would_among_few() {
+        let k = 60;
+        let first = |x: f64| move |c: usize| if c == 0 { 0.0 } else { x * (c + 1) as f64 };
+        let twice = |c: usize| c.max(1) as f64;
+        let cases: [(&dyn Fn(usize) -> f64, f64, Option<usize>, f64); 6] = [
+            (&|c| 1e148 * c as f64, 1e-12, None, -1e150),
+            (&|c| 100.0 * c as f64, 1e-12, Some(k - 1), -1e150),
+            (&first(1e150), 1e-12, Some(0), 1e-7),
+            (&twice, 1e-4, None, -1e9),
+            (&|c| 100.0 * c as f64 - 2950.0, 1.0, None, 1e13),
+            (&|c| 1.5e154 * c as f64, 1e308, None, 1e153),
+        ];
+        for (mean, variance, weightless, x) in cases {
+            let weights = Array1::from_shape_fn(k, |c| f64::from(u8::from(Some(c) != weightless)));
+            let means = Array2::from_shape_fn((k, 2), |(c, j)| if j == 0 { mean(c) } else { 0.0 });
+            let covariances =
+                Array3::from_shape_fn((k, 2, 2), |(_, i, j)| if i == j { variance } else { 0.0 });
+            let weights = &weights / weights.sum();
+            let model = Model::new(names(2), CovarianceType::Full, weights, means, covariances).unwrap();
+            let density = model.density().unwrap();
+            let rows = Sample { columns: vec![vec![x; 5], vec![0.0; 5]], weight: vec![1.0; 5] };
+            let near = in_order(&rows, &density, Scatter::Full);
+            let summand = Summand::Expected { density: &density, nearby: None };
+            let all = Pass::SEQUENTIAL.run(&rows, Scatter::Full, &summand).unwrap();
+            assert_all_close(near.weight(), all.weight(), 1e-12);
+            assert_close(near.entropy, all.entropy, 1e-12);
+            assert_eq!(near.log_likelihood, all.log_likelihood);
         }
     }
 

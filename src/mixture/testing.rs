@@ -74,6 +74,13 @@ pub fn model(kind: CovarianceType, k: usize, d: usize, seed: u64) -> Model {
     Model::new(names(d), kind, &mass / mass.sum(), means, covariances).unwrap()
 }
 
+/// The same with means as many times farther from zero.
+pub fn spread_out(model: &Model, times: f64) -> Model {
+    let (features, weights) = (model.features().to_vec(), model.weights().clone());
+    let (means, covariances) = (model.means() * times, model.covariances().clone());
+    Model::new(features, model.covariance_type(), weights, means, covariances).unwrap()
+}
+
 /// Whether two numbers agree to `tol`, relative to the larger of them and 1.
 #[track_caller]
 pub fn assert_close(a: f64, b: f64, tol: f64) {

@@ -45,7 +45,7 @@ impl Leading {
             negligible: density.negligible.clone(),
             factors,
             middle: None,
-            precisions: Vec::new(),
+            reciprocals: Vec::new(),
             row_bounds: Vec::new(),
         })
     }

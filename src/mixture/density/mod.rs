@@ -11,6 +11,7 @@
 //! (Bishop 2006, eq. 2.43 and 9.23.)
 
 use self::log_joint::{panel_row, panels, LogJoint, SMALL};
+use self::nearby::suits_tree;
 pub use self::nearby::{Nearby, MANY};
 use self::scores::{LogSumExp, MostProbable};
 use self::softmax::{Largest, LogSoftmax, Smallest, Softmax};
@@ -46,8 +47,8 @@ pub struct Density {
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
     negligible: Numbers,
-    /// Reciprocals of the variances, `k·d`; empty where components are not [`MANY`], as are the bounds below.
-    precisions: Vec<f64>,
+    /// Reciprocals of the deviations, `k·d`; empty where no tree [puts rows in order](suits_tree), as are the bounds below.
+    reciprocals: Vec<f64>,
     /// Of each covariance `1 / max_i Σ_j |Σ_cij|`.
     row_bounds: Vec<f64>,
 }
@@ -98,7 +99,8 @@ impl Density {
         let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
         let negligible = log_weights.into_iter().map(|w| EXP_MIN.max(NEGLIGIBLE + w)).collect();
-        let (precisions, row_bounds) = if k < MANY { (Vec::new(), Vec::new()) } else { reciprocals(model) };
+        let (reciprocals, row_bounds) =
+            if suits_tree(factors.form, k, d) { reciprocals(model) } else { (Vec::new(), Vec::new()) };
         Ok(Self {
             level: Level::chosen(),
             k,
@@ -108,7 +110,7 @@ impl Density {
             middle: middle(model),
             factors,
             negligible,
-            precisions,
+            reciprocals,
             row_bounds,
         })
     }
@@ -286,10 +288,10 @@ fn middle(model: &Model) -> Option<Vec<f64>> {
     model.means().indexed_iter().all(near).then_some(middle)
 }
 
-/// `1/Σ_cjj`, `k·d`, and `1 / max_i Σ_j |Σ_cij|` of the covariances a model has, which one or all components share.
+/// `1/√Σ_cjj`, `k·d`, and `1 / max_i Σ_j |Σ_cij|` of the covariances a model has, which one or all components share.
 fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
     let (k, d, covariances) = (model.k(), model.d(), model.covariances());
-    let (mut precisions, mut bounds) = (Vec::with_capacity(k * d), Vec::with_capacity(k));
+    let (mut reciprocals, mut bounds) = (Vec::with_capacity(k * d), Vec::with_capacity(k));
     for c in 0..k {
         let covariance = covariances.index_axis(Axis(0), c % covariances.len_of(Axis(0)));
         let (rows, columns) = covariance.dim();
@@ -297,10 +299,10 @@ fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
         let variance = |j: usize| if whole { covariance[[j, j]] } else { covariance[[0, j % columns]] };
         let sum =
             |i: usize| if whole { covariance.row(i).iter().map(|s| s.abs()).sum() } else { variance(i) };
-        precisions.extend((0..d).map(|j| 1.0 / variance(j)));
+        reciprocals.extend((0..d).map(|j| 1.0 / variance(j).sqrt()));
         bounds.push(1.0 / (0..d).map(sum).fold(0.0, f64::max));
     }
-    (precisions, bounds)
+    (reciprocals, bounds)
 }
 
 /// Adds `1/σ_j` of a diagonal of `d` variances, or of one variance for all features; gives the sum of their logs.

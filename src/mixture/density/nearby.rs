@@ -11,12 +11,15 @@ use pulp::{Simd, WithSimd};
 use super::leading::Leading;
 use super::log_joint::LogJoint;
 use super::softmax::{Smallest, Softmax};
-use super::Density;
+use super::{Density, Form};
 use crate::mixture::rows::{Block, LOWEST, PAD};
 use crate::mixture::simd::Lanes;
 
-/// Components from which rows are put in order by a tree.
+/// Components from which a tree can put rows in order, whatever their features.
 pub const MANY: usize = 48;
+/// Components from which it can where a row costs each of them d² and components times features are so many.
+const SEVERAL: usize = 8;
+const COSTLY: usize = 128;
 /// Rows evaluated together, a multiple of those that a kernel takes at a time.
 const TOGETHER: usize = 96;
 /// Components of this squared distance from a box, in their own variances, are near it.
@@ -24,17 +27,14 @@ const NEAR: f64 = 12.0;
 /// Means at which it is seen whether components lie apart.
 const SEEN: usize = 32;
 /// How far the log joint density of a component lies below the largest, for an order to find it negligible cheaply: rows
-/// lie around the means, and those evaluated together around each other. By a tree, and by leading features.
-const APART: f64 = 100.0;
-const APART_BY_LEADING: f64 = 200.0;
+/// lie around the means, and those evaluated together around each other; closer where [`MANY`] components have long leaves.
+const APART: f64 = 200.0;
+const APART_OF_MANY: f64 = 100.0;
 
 /// A density, and what puts rows in order.
 pub struct Nearby<'a> {
     density: &'a Density,
     order: Order,
-    /// `2 (ln π_c − ½ d ln 2π + ln det A_c)`, less twice what is negligible: a component matters to a row if its squared
-    /// distance is below this less twice the row's largest log joint density.
-    reach: Vec<f64>,
 }
 
 enum Order {
@@ -44,36 +44,36 @@ enum Order {
     Leading(Box<Leading>),
 }
 
-/// What bounds need, in lanes of components: for each feature means and reciprocal variances, and reciprocals of the
+/// What bounds need, in lanes of components: for each feature means and reciprocal deviations, and reciprocals of the
 /// largest sums of a row of a covariance.
 struct Bounds {
     stride: usize,
     means: Lanes,
-    precisions: Lanes,
+    reciprocals: Lanes,
     rows: Lanes,
 }
 
 impl<'a> Nearby<'a> {
     /// None where an order is not worth its making: if components and features are few, or components do not lie apart.
     pub fn worth(density: &'a Density) -> Option<Self> {
-        let (leading, many) = (Leading::suits(density), density.k >= MANY);
-        let apart = if leading { APART_BY_LEADING } else { APART };
-        ((leading || many) && density.lie_apart(apart)).then(|| Self::new(density)).flatten()
+        let leading = Leading::suits(density);
+        let gap = if density.k >= MANY && !leading { APART_OF_MANY } else { APART };
+        let apart =
+            (leading || suits_tree(density.factors.form, density.k, density.d)) && density.lie_apart(gap);
+        apart.then(|| Self::new(density)).flatten()
     }
 
     /// None if components and features are few.
     pub fn new(density: &'a Density) -> Option<Self> {
         let order = if Leading::suits(density) {
             Order::Leading(Box::new(Leading::new(density)))
-        } else if density.k >= MANY {
+        } else if suits_tree(density.factors.form, density.k, density.d) {
             let bounds = Bounds::new(density);
             Order::Tree(Tree::new(&bounds, density.k), bounds)
         } else {
             return None;
         };
-        let constants = density.log_constant.iter().zip(&density.negligible);
-        let reach = constants.map(|(constant, negligible)| 2.0 * (constant - negligible)).collect();
-        Some(Self { density, order, reach })
+        Some(Self { density, order })
     }
 
     /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there,
@@ -107,10 +107,14 @@ impl<'a> Nearby<'a> {
         self.density.level.run(Distances { bounds, block, out: distances });
         pick(components, self.density.k, |c| distances[c] <= NEAR);
         if components.is_empty() {
-            // What a log joint density does not exceed, doubled.
-            let bound = |c: &u32| 2.0 * self.density.log_constant[*c as usize] - distances[*c as usize];
+            let bound = |c: &u32| self.bound(*c as usize, distances);
             components.extend((0..self.density.k as u32).max_by(|a, b| bound(a).total_cmp(&bound(b))));
         }
+    }
+
+    /// What a log joint density does not exceed.
+    fn bound(&self, c: usize, distances: &[f64]) -> f64 {
+        self.density.log_constant[c] - 0.5 * distances[c]
     }
 
     /// [`Density::shares`] in the components that matter to the block, which are chosen: those that are, and what bounds
@@ -124,9 +128,8 @@ impl<'a> Nearby<'a> {
         self.log_joint(block, components, 0, false);
         let least = level.run(Smallest(&block.log_density));
         let known = least > LOWEST;
-        let farther = if known { -2.0 * least } else { f64::INFINITY };
-        components.iter().for_each(|c| distances[*c as usize] = f64::INFINITY);
-        pick(others, *k, |c| distances[c] < self.reach[c] + farther);
+        pick(others, *k, |c| !known || self.bound(c, distances) - least > negligible[c]);
+        others.retain(|c| components.binary_search(c).is_err());
         let first = components.len();
         components.append(others);
         self.log_joint(block, components, first, known);
@@ -148,7 +151,7 @@ impl<'a> Nearby<'a> {
 #[derive(Default)]
 struct Chosen {
     components: Vec<u32>,
-    /// Those that are not near.
+    /// Those of them that are not near, while they are chosen.
     others: Vec<u32>,
     /// Bounds from below of squared distances, of all components.
     distances: Lanes,
@@ -166,6 +169,11 @@ fn pick(components: &mut Vec<u32>, k: usize, wanted: impl Fn(usize) -> bool) {
         n += usize::from(wanted(c));
     }
     components.truncate(n);
+}
+
+/// Whether a tree can put rows in order.
+pub fn suits_tree(form: Form, k: usize, d: usize) -> bool {
+    k >= MANY || form != Form::Diagonal && k >= SEVERAL && k * d >= COSTLY
 }
 
 /// The rows that count, those of a cell after each other.
@@ -201,7 +209,12 @@ impl Bounds {
         let mut rows = Lanes::default();
         rows.refill(stride, 0.0);
         rows[..k].copy_from_slice(&density.row_bounds);
-        Self { stride, means: by_feature(&density.means), precisions: by_feature(&density.precisions), rows }
+        Self {
+            stride,
+            means: by_feature(&density.means),
+            reciprocals: by_feature(&density.reciprocals),
+            rows,
+        }
     }
 }
 
@@ -222,21 +235,23 @@ impl WithSimd for Distances<'_> {
         out.resize(stride);
         let ranges: Vec<(f64, f64)> = (0..block.d()).map(|j| range(block.feature(j))).collect();
         let (means, _) = S::as_simd_f64s(&bounds.means);
-        let (precisions, _) = S::as_simd_f64s(&bounds.precisions);
+        let (reciprocals, _) = S::as_simd_f64s(&bounds.reciprocals);
         let (rows, _) = S::as_simd_f64s(&bounds.rows);
-        let zero = simd.splat_f64s(0.0);
+        let (zero, infinity) = (simd.splat_f64s(0.0), simd.splat_f64s(f64::INFINITY));
         for (v, (out, row)) in S::as_mut_simd_f64s(out).0.iter_mut().zip(rows).enumerate() {
             let (mut largest, mut square) = (zero, zero);
-            let lanes = means.chunks_exact(rows.len()).zip(precisions.chunks_exact(rows.len()));
-            for ((means, precisions), (low, high)) in lanes.zip(&ranges) {
+            let lanes = means.chunks_exact(rows.len()).zip(reciprocals.chunks_exact(rows.len()));
+            for ((means, reciprocals), (low, high)) in lanes.zip(&ranges) {
                 let below = simd.sub_f64s(simd.splat_f64s(*low), means[v]);
                 let above = simd.sub_f64s(means[v], simd.splat_f64s(*high));
                 let outside = simd.max_f64s(simd.max_f64s(below, above), zero);
-                let squared = simd.mul_f64s(outside, outside);
-                square = simd.add_f64s(square, squared);
-                largest = simd.max_f64s(simd.mul_f64s(squared, precisions[v]), largest);
+                square = simd.mul_add_e_f64s(outside, outside, square);
+                largest = simd.max_f64s(simd.mul_f64s(outside, reciprocals[v]), largest);
             }
-            *out = simd.max_f64s(simd.mul_f64s(square, *row), largest);
+            // A square that overflows tells nothing.
+            let finite = simd.less_than_f64s(square, infinity);
+            let squared = simd.select_f64s(finite, simd.mul_f64s(square, *row), zero);
+            *out = simd.max_f64s(squared, simd.mul_f64s(largest, largest));
         }
     }
 }
@@ -307,8 +322,8 @@ impl Tree {
 }
 
 impl Density {
-    /// Whether the log joint densities of at least half of the components lie so far below the largest, at means that stand
-    /// for all.
+    /// Whether the log joint densities of at least half of the components, of those that weigh something, lie so far below
+    /// the largest, at means that stand for all.
     fn lie_apart(&self, gap: f64) -> bool {
         let seen = self.k.min(SEEN);
         let mut block = Block::default();
@@ -319,6 +334,7 @@ impl Density {
         }
         self.log_joint(&mut block);
         let below = |c| block.component(c).iter().zip(&*block.log_density).filter(|(j, max)| *max - *j > gap);
-        2 * (0..self.k).map(|c| below(c).count()).sum::<usize>() >= seen * self.k
+        let counts: Vec<usize> = (0..self.k).filter(|c| self.log_constant[*c] > f64::NEG_INFINITY).collect();
+        2 * counts.iter().map(|c| below(*c).count()).sum::<usize>() >= seen * counts.len()
     }
 }
