@@ -526,19 +526,21 @@ mod tests {
     #[test]
     fn rows_far_from_many_components_belong_where_they_would_among_few() {
         let k = 60;
-        let first = |x: f64| move |c: usize| if c == 0 { 0.0 } else { x * (c + 1) as f64 };
-        let twice = |c: usize| c.max(1) as f64;
-        let cases: [(&dyn Fn(usize) -> f64, f64, Option<usize>, f64); 6] = [
-            (&|c| 1e148 * c as f64, 1e-12, None, -1e150),
-            (&|c| 100.0 * c as f64, 1e-12, Some(k - 1), -1e150),
-            (&first(1e150), 1e-12, Some(0), 1e-7),
-            (&twice, 1e-4, None, -1e9),
-            (&|c| 100.0 * c as f64 - 2950.0, 1.0, None, 1e13),
-            (&|c| 1.5e154 * c as f64, 1e308, None, 1e153),
+        let far = |unit: f64| (0..k).map(|c| unit * c as f64).collect::<Vec<f64>>();
+        let two_alike = (0..k).map(|c| c.max(1) as f64).collect();
+        let one_near = (0..k).map(|c| if c == 0 { 0.0 } else { 1e150 * (c + 1) as f64 }).collect();
+        let symmetric = (0..k).map(|c| 100.0 * c as f64 - 2950.0).collect();
+        let cases = [
+            (far(1e148), 1e-12, None, -1e150),
+            (far(100.0), 1e-12, Some(k - 1), -1e150),
+            (one_near, 1e-12, Some(0), 1e-7),
+            (two_alike, 1e-4, None, -1e9),
+            (symmetric, 1.0, None, 1e13),
+            (far(1.5e154), 1e308, None, 1e153),
         ];
         for (mean, variance, weightless, x) in cases {
             let weights = Array1::from_shape_fn(k, |c| f64::from(u8::from(Some(c) != weightless)));
-            let means = Array2::from_shape_fn((k, 2), |(c, j)| if j == 0 { mean(c) } else { 0.0 });
+            let means = Array2::from_shape_fn((k, 2), |(c, j)| if j == 0 { mean[c] } else { 0.0 });
             let covariances =
                 Array3::from_shape_fn((k, 2, 2), |(_, i, j)| if i == j { variance } else { 0.0 });
             let weights = &weights / weights.sum();

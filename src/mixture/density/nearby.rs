@@ -58,9 +58,12 @@ impl<'a> Nearby<'a> {
     pub fn worth(density: &'a Density) -> Option<Self> {
         let leading = Leading::suits(density);
         let gap = if density.k >= MANY && !leading { APART_OF_MANY } else { APART };
-        let apart =
-            (leading || suits_tree(density.factors.form, density.k, density.d)) && density.lie_apart(gap);
-        apart.then(|| Self::new(density)).flatten()
+        let many = leading || suits_tree(density.factors.form, density.k, density.d);
+        if many && density.lie_apart(gap) {
+            Self::new(density)
+        } else {
+            None
+        }
     }
 
     /// None if components and features are few.
