@@ -256,11 +256,14 @@ impl Block {
         self.len = rows.len();
     }
 
-    /// Takes rows of another block that all count, without components.
+    /// Takes rows of another block that all count, without components. What pads them lies where the last one does, so that
+    /// no component matters to it alone.
     pub(super) fn take(&mut self, from: &Self, rows: Range<usize>) {
         self.reset(rows.len(), from.d, 0);
-        for j in 0..self.d {
-            self.feature_mut(j).copy_from_slice(&from.feature(j)[rows.clone()]);
+        for (j, lane) in self.features.chunks_exact_mut(self.stride.max(1)).enumerate() {
+            let (own, padding) = lane.split_at_mut(rows.len());
+            own.copy_from_slice(&from.feature(j)[rows.clone()]);
+            padding.fill(own.last().copied().unwrap_or(0.0));
         }
         self.weight[rows.len()..].fill(0.0);
         self.weight[..rows.len()].copy_from_slice(&from.weight[rows.clone()]);

@@ -323,3 +323,20 @@ fn a_component_may_weigh_next_to_nothing() {
         assert!((0.0..=1e-200).contains(&with.weight()[1]), "{weight:e}: {}", with.weight()[1]);
     }
 }
+
+#[test]
+fn what_pads_a_block_keeps_no_component() {
+    let (k, n) = (60, 90);
+    let means = Array2::from_shape_fn((k, 2), |(c, _)| 1e6 + 100.0 * c as f64);
+    let covariances = Array3::from_shape_fn((k, 2, 2), |(_, i, j)| f64::from(u8::from(i == j)));
+    let weights = Array1::from_elem(k, 1.0 / k as f64);
+    let model = Model::new(names(2), CovarianceType::Full, weights, means, covariances).unwrap();
+    let density = model.density().unwrap();
+    let rows = Sample { columns: vec![vec![1e6 + 1.0; n]; 2], weight: vec![1.0; n] };
+    let (mut leaf, mut block) = (loaded(&rows, 0), Block::default());
+    assert!(leaf.stride() > n);
+    let mut seen = Vec::new();
+    let nearby = Nearby::new(&density).unwrap();
+    nearby.for_each_block(&mut leaf, &mut block, |_, components| seen.extend_from_slice(components));
+    assert_eq!(seen, [0]);
+}
