@@ -468,8 +468,13 @@ mod tests {
 
     /// Rows close together, whether or not that is worth it.
     fn in_order(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
-        let summand = Summand::Expected { density, nearby: Nearby::new(density).map(Box::new) };
-        Pass::SEQUENTIAL.run(rows, form, &summand).unwrap()
+        let nearby = density.order().map(|by| Box::new(Nearby::new(density, by)));
+        Pass::SEQUENTIAL.run(rows, form, &Summand::Expected { density, nearby }).unwrap()
+    }
+
+    /// Rows as they come.
+    fn as_they_come(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
+        Pass::SEQUENTIAL.run(rows, form, &Summand::Expected { density, nearby: None }).unwrap()
     }
 
     #[test]
@@ -503,8 +508,7 @@ mod tests {
                 let density = spread_out(&model, spread).density().unwrap();
                 let form = kind.structure().scatter();
                 let near = in_order(&rows, &density, form);
-                let summand = Summand::Expected { density: &density, nearby: None };
-                let all = Pass::SEQUENTIAL.run(&rows, form, &summand).unwrap();
+                let all = as_they_come(&rows, &density, form);
                 assert_eq!((near.n_rows, near.total_weight), (all.n_rows, all.total_weight));
                 assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
                 assert_close(near.entropy / near.total_weight, all.entropy / all.total_weight, 1e-12);
@@ -548,8 +552,7 @@ mod tests {
             let density = model.density().unwrap();
             let rows = Sample { columns: vec![vec![x; 5], vec![0.0; 5]], weight: vec![1.0; 5] };
             let near = in_order(&rows, &density, Scatter::Full);
-            let summand = Summand::Expected { density: &density, nearby: None };
-            let all = Pass::SEQUENTIAL.run(&rows, Scatter::Full, &summand).unwrap();
+            let all = as_they_come(&rows, &density, Scatter::Full);
             assert_all_close(near.weight(), all.weight(), 1e-12);
             assert_close(near.entropy, all.entropy, 1e-12);
             assert_eq!(near.log_likelihood, all.log_likelihood);
@@ -565,8 +568,7 @@ mod tests {
             let labelled = Labelled { rows: &rows, label: &labels };
             let density = model(CovarianceType::Full, k, d, 5).density().unwrap();
             let near = in_order(&labelled, &density, Scatter::Full);
-            let summand = Summand::Expected { density: &density, nearby: None };
-            let all = Pass::SEQUENTIAL.run(&labelled, Scatter::Full, &summand).unwrap();
+            let all = as_they_come(&labelled, &density, Scatter::Full);
             assert_all_close(near.weight(), all.weight(), 1e-12);
             assert_close(near.log_likelihood, all.log_likelihood, 1e-13);
         }

@@ -25,8 +25,8 @@ pub struct Leading(Density);
 
 impl Leading {
     /// Not if features or components are few, or features are independent of each other.
-    pub fn suits(density: &Density) -> bool {
-        density.factors.form == Form::Panels && density.d >= WIDE && density.k >= SEVERAL
+    pub fn suits(form: Form, k: usize, d: usize) -> bool {
+        form == Form::Panels && d >= WIDE && k >= SEVERAL
     }
 
     /// Of a density that [suits](Leading::suits).

@@ -11,8 +11,7 @@
 //! (Bishop 2006, eq. 2.43 and 9.23.)
 
 use self::log_joint::{panel_row, panels, LogJoint, SMALL};
-use self::nearby::suits_tree;
-pub use self::nearby::{Nearby, MANY};
+pub use self::nearby::{By, Nearby, MANY};
 use self::scores::{LogSumExp, MostProbable};
 use self::softmax::{Largest, LogSoftmax, Smallest, Softmax};
 use std::borrow::Cow;
@@ -47,7 +46,7 @@ pub struct Density {
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
     negligible: Numbers,
-    /// Reciprocals of the deviations, `k·d`; empty where no tree [puts rows in order](suits_tree), as are the bounds below.
+    /// Reciprocals of the deviations, `k·d`; empty where no tree can put rows in order, as are the bounds below.
     reciprocals: Vec<f64>,
     /// Of each covariance `1 / max_i Σ_j |Σ_cij|`.
     row_bounds: Vec<f64>,
@@ -99,8 +98,10 @@ impl Density {
         let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
         let negligible = log_weights.into_iter().map(|w| EXP_MIN.max(NEGLIGIBLE + w)).collect();
-        let (reciprocals, row_bounds) =
-            if suits_tree(factors.form, k, d) { reciprocals(model) } else { (Vec::new(), Vec::new()) };
+        let (reciprocals, row_bounds) = match By::of(factors.form, k, d) {
+            Some(By::Tree) => reciprocals(model),
+            _ => (Vec::new(), Vec::new()),
+        };
         Ok(Self {
             level: Level::chosen(),
             k,

@@ -38,10 +38,30 @@ pub struct Nearby<'a> {
 }
 
 enum Order {
-    /// Of many components.
     Tree(Tree, Bounds),
-    /// Of many features.
     Leading(Box<Leading>),
+}
+
+/// What can put rows in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// A tree over the means, where components are many.
+    Tree,
+    /// Leading features, where features are many.
+    Leading,
+}
+
+impl By {
+    /// None if components and features are few.
+    pub(super) fn of(form: Form, k: usize, d: usize) -> Option<Self> {
+        if Leading::suits(form, k, d) {
+            Some(Self::Leading)
+        } else if k >= MANY || form != Form::Diagonal && k >= SEVERAL && k * d >= COSTLY {
+            Some(Self::Tree)
+        } else {
+            None
+        }
+    }
 }
 
 /// What bounds need, in lanes of components: for each feature means and reciprocal deviations, and reciprocals of the
@@ -56,27 +76,21 @@ struct Bounds {
 impl<'a> Nearby<'a> {
     /// None where an order is not worth its making: if components and features are few, or components do not lie apart.
     pub fn worth(density: &'a Density) -> Option<Self> {
-        let leading = Leading::suits(density);
-        let gap = if density.k >= MANY && !leading { APART_OF_MANY } else { APART };
-        let many = leading || suits_tree(density.factors.form, density.k, density.d);
-        if many && density.lie_apart(gap) {
-            Self::new(density)
-        } else {
-            None
-        }
+        let by = density.order()?;
+        let gap = if by == By::Tree && density.k >= MANY { APART_OF_MANY } else { APART };
+        density.lie_apart(gap).then(|| Self::new(density, by))
     }
 
-    /// None if components and features are few.
-    pub fn new(density: &'a Density) -> Option<Self> {
-        let order = if Leading::suits(density) {
-            Order::Leading(Box::new(Leading::new(density)))
-        } else if suits_tree(density.factors.form, density.k, density.d) {
-            let bounds = Bounds::new(density);
-            Order::Tree(Tree::new(&bounds, density.k), bounds)
-        } else {
-            return None;
+    /// By what [suits](Density::order) the density.
+    pub fn new(density: &'a Density, by: By) -> Self {
+        let order = match by {
+            By::Leading => Order::Leading(Box::new(Leading::new(density))),
+            By::Tree => {
+                let bounds = Bounds::new(density);
+                Order::Tree(Tree::new(&bounds, density.k), bounds)
+            }
         };
-        Some(Self { density, order })
+        Self { density, order }
     }
 
     /// Calls `visit(block, components)` with blocks of rows that lie close together, until all that count were there,
@@ -89,12 +103,12 @@ impl<'a> Nearby<'a> {
         let order = in_order(leaf, &cells);
         leaf.keep(&order);
         let mut chosen = Chosen::default();
+        chosen.distances.refill(self.density.k, 0.0);
         for (i, rows) in order.chunks(TOGETHER).enumerate() {
             block.take(leaf, i * TOGETHER..i * TOGETHER + rows.len());
             match &self.order {
                 Order::Tree(_, bounds) => self.choose_near_box(bounds, block, &mut chosen),
                 Order::Leading(_) => {
-                    chosen.distances.refill(self.density.k, 0.0);
                     chosen.components.clear();
                     chosen.components.extend(rows.iter().map(|row| cells[*row as usize]));
                 }
@@ -172,11 +186,6 @@ fn pick(components: &mut Vec<u32>, k: usize, wanted: impl Fn(usize) -> bool) {
         n += usize::from(wanted(c));
     }
     components.truncate(n);
-}
-
-/// Whether a tree can put rows in order.
-pub fn suits_tree(form: Form, k: usize, d: usize) -> bool {
-    k >= MANY || form != Form::Diagonal && k >= SEVERAL && k * d >= COSTLY
 }
 
 /// The rows that count, those of a cell after each other.
@@ -325,6 +334,11 @@ impl Tree {
 }
 
 impl Density {
+    /// What can put rows in order.
+    pub fn order(&self) -> Option<By> {
+        By::of(self.factors.form, self.k, self.d)
+    }
+
     /// Whether the log joint densities of at least half of the components, of those that weigh something, lie so far below
     /// the largest, at means that stand for all.
     fn lie_apart(&self, gap: f64) -> bool {
@@ -337,7 +351,7 @@ impl Density {
         }
         self.log_joint(&mut block);
         let below = |c| block.component(c).iter().zip(&*block.log_density).filter(|(j, max)| *max - *j > gap);
-        let counts: Vec<usize> = (0..self.k).filter(|c| self.log_constant[*c] > f64::NEG_INFINITY).collect();
-        2 * counts.iter().map(|c| below(*c).count()).sum::<usize>() >= seen * counts.len()
+        let live: Vec<usize> = (0..self.k).filter(|c| self.log_constant[*c] > f64::NEG_INFINITY).collect();
+        2 * live.iter().map(|c| below(*c).count()).sum::<usize>() >= seen * live.len()
     }
 }

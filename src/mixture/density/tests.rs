@@ -336,7 +336,7 @@ fn what_pads_a_block_keeps_no_component() {
     let (mut leaf, mut block) = (loaded(&rows, 0), Block::default());
     assert!(leaf.stride() > n);
     let mut seen = Vec::new();
-    let nearby = Nearby::new(&density).unwrap();
+    let nearby = Nearby::new(&density, By::Tree);
     nearby.for_each_block(&mut leaf, &mut block, |_, components| seen.extend_from_slice(components));
     assert_eq!(seen, [0]);
 }
