@@ -15,10 +15,9 @@ import numpy as np
 from polars_gmm._checks import shown
 from polars_gmm._errors import GmmError
 from polars_gmm._lib import Loop, Model, Survey
+from polars_gmm._model import wrap
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from polars_gmm._fit import Driven
     from polars_gmm._options import FitOptions
 
@@ -61,20 +60,15 @@ def _same(a: Model, b: Model) -> bool:
     """Tell whether two models are the same to rounding."""
     if (a.k, a.d) != (b.k, b.d):
         return False
-    (means, covariances), (m, c) = (_moments(model) for model in (a, b))
-    deviations = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
-    scale = deviations + 1e-4 * np.abs(means)
+    one, other = wrap(a), wrap(b)
+    deviations = np.sqrt(np.diagonal(one.covariances, axis1=1, axis2=2))
+    scale = deviations + 1e-4 * np.abs(one.means)
     products = scale[:, :, None] * scale[:, None, :]
     return bool(
-        np.all(np.abs(np.subtract(a.weights, b.weights)) <= _CLOSE)
-        and np.all(np.abs(means - m) <= _CLOSE * scale)
-        and np.all(np.abs(covariances - c) <= _CLOSE * products)
+        np.all(np.abs(one.weights - other.weights) <= _CLOSE)
+        and np.all(np.abs(one.means - other.means) <= _CLOSE * scale)
+        and np.all(np.abs(one.covariances - other.covariances) <= _CLOSE * products)
     )
-
-
-def _moments(model: Model) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    means = np.reshape(model.means, (model.k, model.d))
-    return means, np.reshape(model.covariances, (model.k, model.d, model.d))
 
 
 class Checkpoint:

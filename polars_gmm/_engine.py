@@ -12,7 +12,6 @@ import polars as pl
 from polars_gmm._checks import shown
 from polars_gmm._errors import GmmError, frame_errors
 from polars_gmm._lib import Fitter
-from polars_gmm._plugin import importable
 from polars_gmm._progress import Phase
 from polars_gmm._stream import Source, Streamed
 
@@ -77,11 +76,11 @@ class Table:
             if engine == "streaming":
                 return None
             if engine == "in-memory" or isinstance(self.frame, pl.DataFrame):
-                return importable(self.frame.select(self.packed).lazy().collect().to_series())
+                return self.frame.select(self.packed).lazy().collect().to_series()
             most = SMALL // (_NUMBER * max(self._width(), 1))
             # Stops reading at the first row too many.
             head = lazy.select(self.packed).head(most + 1).collect(engine="streaming")
-            return importable(head.to_series()) if head.height <= most else None
+            return head.to_series() if head.height <= most else None
 
     def source(self, features: list[str] | None) -> Source:
         """Give the same rows to be streamed."""

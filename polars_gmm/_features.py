@@ -35,11 +35,14 @@ def rows_of(features: Sequence[str]) -> pl.Expr:
     ``["emb[0]", "emb[1]"]`` are the positions of an Array or List column ``emb``; one name is a
     numeric column; several are the fields of a struct.
     """
-    name = _positional(features)
-    if name is not None:
-        return named(name)
-    columns = [named(feature) for feature in features]
+    columns = [named(name) for name in columns_of(features)]
     return columns[0] if len(columns) == 1 else pl.struct(columns)
+
+
+def columns_of(features: Sequence[str]) -> list[str]:
+    """Give the names of the columns that `rows_of` reads."""
+    name = _positional(features)
+    return list(features) if name is None else [name]
 
 
 def frame_of(features: Sequence[str], values: NDArray[np.float64]) -> pl.DataFrame:

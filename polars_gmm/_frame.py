@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from polars_gmm import _steps
 from polars_gmm._best import best_of
 from polars_gmm._checkpoint import Checkpoint, checkpoint_path
 from polars_gmm._checks import boolean, shown
@@ -433,9 +434,121 @@ class GmmFrame(_FrameNamespace):
     """Gaussian mixtures of the rows of a DataFrame."""
 
     __slots__ = ()
+    _frame: pl.DataFrame
 
     def __init__(self, frame: pl.DataFrame) -> None:
         super().__init__(frame)
+
+    def em_step(
+        self,
+        model: GaussianMixture,
+        *,
+        weights: str | pl.Expr | None = None,
+        covariance_floor: float = 1e-6,
+    ) -> GaussianMixture:
+        """Make one iteration of EM: the E-step, and the M-step on its statistics.
+
+        The expression of this name as a call, which gives the model at once: for a loop that is
+        written by hand.
+
+        Parameters
+        ----------
+        model
+            The model whose E-step it is; it names the columns of its features.
+        weights
+            Name or expression of a column of row weights >= 0.
+        covariance_floor
+            As for `fit`.
+
+        Returns
+        -------
+        GaussianMixture
+            The next model, of the covariance type of `model`; ``log_likelihood``, ``entropy``,
+            ``n_iter`` and ``converged`` are None.
+
+        Raises
+        ------
+        GmmError
+            If an argument has the wrong type or an impossible value, a column is missing or not
+            numeric, a feature is NaN or infinite, a weight is negative, NaN or null, a covariance
+            is singular, or no row weighs anything.
+
+        Notes
+        -----
+        Bishop (2006), eq. 9.23-9.26. A row with a null feature does not count.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> model = pg.GaussianMixture([1.0], [[0.0]], [[[1.0]]], features=["x"])
+        >>> df = pl.DataFrame({"x": [1.0, 3.0]})
+        >>> df.gmm.em_step(model).means.round(6).tolist()
+        [[2.0]]
+        """
+        return _steps.em_step(
+            self._frame, model, weights=weights, covariance_floor=covariance_floor
+        )
+
+    def m_step(
+        self,
+        *features: FeatureSpec,
+        responsibilities: str | pl.Expr,
+        weights: str | pl.Expr | None = None,
+        covariance_type: CovarianceType = "full",
+        covariance_floor: float = 1e-6,
+    ) -> GaussianMixture:
+        """Make the maximum-likelihood model given responsibilities: the M-step.
+
+        The expression of this name as a call, which gives the model at once: for a loop that is
+        written by hand, or responsibilities from elsewhere.
+
+        Parameters
+        ----------
+        *features
+            Feature columns, as for `fit`: every numeric column if none is named.
+        responsibilities
+            Name or expression of an Array or List column of k responsibilities per row.
+        weights
+            Name or expression of a column of row weights >= 0.
+        covariance_type
+            "full", "tied", "diag" or "spherical".
+        covariance_floor
+            As for `fit`.
+
+        Returns
+        -------
+        GaussianMixture
+            The model; ``log_likelihood``, ``entropy``, ``n_iter`` and ``converged`` are None.
+
+        Raises
+        ------
+        GmmError
+            If an argument has the wrong type or an impossible value, a column is missing or not
+            numeric, a feature is NaN or infinite, a weight is negative, NaN or null, a row is null
+            in its features or its responsibilities alone, or no row weighs anything.
+
+        Notes
+        -----
+        Bishop (2006), eq. 9.24-9.26. A row null in both features and responsibilities is left
+        out.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> import polars_gmm as pg
+        >>> df = pl.DataFrame({"x": [0.0, 2.0, 9.0], "r": [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]})
+        >>> df.gmm.m_step("x", responsibilities="r").means.round(6).tolist()
+        [[1.0], [9.0]]
+        """
+        return _steps.m_step(
+            self._frame,
+            features,
+            responsibilities=responsibilities,
+            weights=weights,
+            covariance_type=covariance_type,
+            covariance_floor=covariance_floor,
+        )
 
 
 @pl.api.register_lazyframe_namespace("gmm")

@@ -13,7 +13,9 @@ __all__ = [
     "Survey",
     "__version__",
     "check_options",
+    "em_step",
     "fma_peak",
+    "m_step",
 ]
 
 __version__: str
@@ -22,6 +24,18 @@ class GmmError(ValueError): ...
 
 def check_options(options: bytes) -> None: ...
 def fma_peak(threads: int, seconds: float) -> tuple[float, int]: ...
+def em_step(
+    features: list[pl.Series],
+    extras: list[tuple[str, pl.Series]],
+    model: Model,
+    covariance_floor: float,
+) -> Model: ...
+def m_step(
+    features: list[pl.Series],
+    extras: list[tuple[str, pl.Series]],
+    covariance_type: str,
+    covariance_floor: float,
+) -> Model: ...
 
 @final
 class Model:
@@ -53,11 +67,11 @@ class Model:
     @property
     def n_parameters(self) -> int: ...
     @property
-    def weights(self) -> list[float]: ...
+    def weights(self) -> bytes: ...
     @property
-    def means(self) -> list[float]: ...
+    def means(self) -> bytes: ...
     @property
-    def covariances(self) -> list[float]: ...
+    def covariances(self) -> bytes: ...
     @property
     def log_likelihood(self) -> float | None: ...
     @property

@@ -787,15 +787,14 @@ def _fill(
     object.__setattr__(mixture, "_history", history)
     object.__setattr__(mixture, "_floor", floor)
     object.__setattr__(mixture, "_passes", passes)
-    object.__setattr__(mixture, "weights", _frozen(model.weights, (k,)))
-    object.__setattr__(mixture, "means", _frozen(model.means, (k, d)))
-    object.__setattr__(mixture, "covariances", _frozen(model.covariances, (k, d, d)))
+    object.__setattr__(mixture, "weights", _array(model.weights, (k,)))
+    object.__setattr__(mixture, "means", _array(model.means, (k, d)))
+    object.__setattr__(mixture, "covariances", _array(model.covariances, (k, d, d)))
 
 
-def _frozen(values: list[float], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    array = np.array(values, dtype=np.float64).reshape(shape)
-    array.flags.writeable = False
-    return array
+def _array(numbers: bytes, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Give an array over bytes, which are read-only."""
+    return np.frombuffer(numbers, dtype=np.float64).reshape(shape)
 
 
 def _flat(name: str, values: ArrayLike) -> tuple[list[float], list[int]]:

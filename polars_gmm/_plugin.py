@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from polars.plugins import register_plugin_function
 
-from polars_gmm._versions import EXPORTS_SLICED_ARRAYS, POLARS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -60,14 +58,6 @@ def call(
     )
 
 
-def importable(column: pl.Series) -> pl.Series:
-    """Copy a column where this Polars could not hand it over as it lies."""
-    if POLARS >= EXPORTS_SLICED_ARRAYS or column.is_empty():
-        return column
-    copy = column.alias("rows").gather(pl.int_range(len(column), eager=True))
-    return copy.alias(column.name)  # where the name is a pattern, gather would take it for one
-
-
 def call_with_model(
     function: str,
     rows: pl.Expr,
@@ -110,11 +100,14 @@ def pack(rows: pl.Expr, **extras: pl.Expr | None) -> tuple[pl.Expr, list[str]]:
     given = {role: column for role, column in extras.items() if column is not None}
     if not given:
         return rows, []
-    fields = (column.alias(_packed_name(role, column)) for role, column in given.items())
-    return pl.struct(rows, *fields), list(given)
+    return pl.struct(rows, *(in_role(role, column) for role, column in given.items())), list(given)
 
 
-def _packed_name(role: str, column: pl.Expr) -> str:
-    """Tell the role of a packed column and, for messages, its own name where that is known."""
-    name = column.meta.output_name(raise_if_undetermined=False)
+def in_role(role: str, column: pl.Expr) -> pl.Expr:
+    """Give a column the name that tells its role and, where it is known, its own name."""
+    return column.alias(role_name(role, column.meta.output_name(raise_if_undetermined=False)))
+
+
+def role_name(role: str, name: str | None) -> str:
+    """Tell the role of a column and, for messages, its own name where that is known."""
     return f"polars_gmm:{role}" if name is None else f"polars_gmm:{role}:{name}"

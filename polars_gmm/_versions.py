@@ -16,8 +16,6 @@ except PackageNotFoundError:
 OLDEST_POLARS = (1, 37)
 # Older ones read a name such as "^a$" as a pattern, even where a selector asks for that name.
 SELECTS_EXACT_NAMES = (1, 38)
-# Older ones hand a sliced Array column with nulls to plugins in a form that cannot be read.
-EXPORTS_SLICED_ARRAYS = (1, 43)
 
 
 def release(text: str) -> tuple[int, int]:

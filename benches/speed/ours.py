@@ -1,4 +1,4 @@
-"""What this package is asked to do, through its public expressions, Polars' share included."""
+"""What this package is asked to do, by its public expressions and calls, Polars' share included."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from itertools import cycle
 
 import polars as pl
 
+import polars_gmm as pg
 from data import Data
 
 # More than the package keeps factorised.
@@ -19,9 +20,21 @@ def em_step(data: Data) -> Callable[[], pl.DataFrame]:
     return lambda: data.frame.select(next(expressions))
 
 
+def em_step_called(data: Data) -> Callable[[], pg.GaussianMixture]:
+    """The same by the method of the frame, which makes no query."""
+    models = cycle(data.models(MODELS))
+    return lambda: data.frame.gmm.em_step(next(models))
+
+
 def m_step(data: Data) -> tuple[Callable[[], pl.DataFrame], pl.Series]:
     """The M-step from a column of responsibilities, and that column."""
     column = data.frame.select(data.features.gmm.responsibilities(data.model)).to_series()
     rows = data.frame.with_columns(r=column)
     expression = data.features.gmm.m_step("r")
     return lambda: rows.select(expression), column
+
+
+def m_step_called(data: Data, column: pl.Series) -> Callable[[], pg.GaussianMixture]:
+    """The same by the method of the frame, which makes no query."""
+    rows, names = data.frame.with_columns(r=column), data.model.features
+    return lambda: rows.gmm.m_step(*names, responsibilities="r")

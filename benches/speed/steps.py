@@ -10,7 +10,7 @@ import beside_sklearn
 import numpy as np
 import ours
 import talk
-from blas import both_ways
+from blas import Work, both_ways
 from peers import PEERS
 from timing import QUICK, Effort, Result, compared
 
@@ -35,6 +35,7 @@ SHAPES = (
     Shape(100_000, 128, 16, 7, 15),
 )
 TALKS, IN_ONE_COLUMN = "the talk's blobs", "the same, in a struct column"
+CALLED = "the same, by df.gmm"
 SMALLER = 50  # times fewer rows in a quick run
 
 
@@ -42,13 +43,16 @@ def shapes(effort: Effort) -> list[Shape]:
     return [s._replace(n=s.n // SMALLER) if effort == QUICK else s for s in SHAPES]
 
 
-def cases(effort: Effort) -> Iterator[tuple[str, Data, int]]:
+def cases(effort: Effort) -> Iterator[tuple[str, Data, Work, int]]:
     talks = blobs(BLOBS.n, BLOBS.k)
-    yield TALKS, talks, BLOBS.overlapping
-    yield IN_ONE_COLUMN, talks.in_one_column(), BLOBS.overlapping
+    inside = talks.in_one_column()
+    yield TALKS, talks, ours.em_step(talks), BLOBS.overlapping
+    yield IN_ONE_COLUMN, inside, ours.em_step(inside), BLOBS.overlapping
+    yield CALLED, talks, ours.em_step_called(talks), BLOBS.overlapping
     for n, d, k, overlapping, separated in shapes(effort):
-        yield "overlapping", mixture(n, d, k, NEAR), overlapping
-        yield "separated", mixture(n, d, k, FAR), separated
+        near, far = mixture(n, d, k, NEAR), mixture(n, d, k, FAR)
+        yield "overlapping", near, ours.em_step(near), overlapping
+        yield "separated", far, ours.em_step(far), separated
 
 
 def described(name: str, data: Data, goal: int) -> Result:
@@ -58,9 +62,9 @@ def described(name: str, data: Data, goal: int) -> Result:
 
 def iterations(effort: Effort) -> Iterator[Result]:
     """E-step and M-step, full covariances."""
-    for name, data, goal in cases(effort):
+    for name, data, mine, goal in cases(effort):
         theirs = beside_sklearn.one_iteration(data)
-        sides = {"ours": ours.em_step(data), **both_ways("scikit-learn", theirs)}
+        sides = {"ours": mine, **both_ways("scikit-learn", theirs)}
         figures = compared(sides, effort)
         if data.matrix.shape[1] <= 4:  # what peers need for more would take minutes
             figures["peers"] = {
@@ -90,10 +94,9 @@ def m_steps(effort: Effort) -> Iterator[Result]:
         **both_ways("scikit-learn", beside_sklearn.m_step(talks, given)),
     }
     yield described(TALKS, talks, 30) | compared(sides, effort)
-    mine, _ = ours.m_step(talks.in_one_column())
-    yield described(IN_ONE_COLUMN, talks, 30) | compared(
-        {"ours": mine, "NumPy einsum": einsum}, effort
-    )
+    inside, _ = ours.m_step(talks.in_one_column())
+    for name, mine in ((IN_ONE_COLUMN, inside), (CALLED, ours.m_step_called(talks, column))):
+        yield described(name, talks, 30) | compared({"ours": mine, "NumPy einsum": einsum}, effort)
 
 
 def scoring(effort: Effort) -> Iterator[Result]:

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use polars::prelude::{DataType, Field, IdxSize, Series};
+use polars::prelude::{DataType, Field, IdxSize, IntoSeries, Series, StructChunked};
 
 use super::arrow::{is_number, Lane, Source};
 use super::error::{Error, Place, Result, Role};
@@ -133,6 +133,25 @@ impl Input {
         let mut fields = series.struct_()?.fields_as_series().into_iter();
         let rows = fields.next().unwrap_or_default();
         Ok(Self { rows, extras: roles.iter().cloned().zip(fields).collect() })
+    }
+
+    /// The columns of a frame: one that holds the features or one for each, and those beside them by their roles.
+    ///
+    /// # Errors
+    /// Two features of the same name, or a column of a dtype that cannot play its role.
+    pub fn of(features: Vec<Series>, extras: Vec<(String, Series)>) -> Result<Self> {
+        for (role, series) in &extras {
+            check_role(role, &series.field())?;
+        }
+        let rows = match features.as_slice() {
+            [] => Series::default(),
+            [only] => only.clone(),
+            [first, ..] => {
+                let fields = features.iter();
+                StructChunked::from_series(first.name().clone(), first.len(), fields)?.into_series()
+            }
+        };
+        Ok(Self { rows, extras })
     }
 
     /// With this name, if it has none: Polars takes it from the column of a group.

@@ -146,6 +146,9 @@ pub enum Error {
     #[error("one model is needed here, but the model column holds several in this group; group by what separates them, or take one with .first()")]
     OneModel,
 
+    #[error("a step needs rows that weigh something, but there is no row, or all are null or of weight or responsibility zero; give rows of weight > 0")]
+    NothingWeighs,
+
     #[error("a model is needed here, but the model is null; fit it first or filter these rows")]
     NullModel,
 

@@ -1,5 +1,6 @@
 //! The expressions: shells that take inputs and kwargs apart and call what does the work.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
 
 use polars::prelude::{DataType, Field, NamedFrom, PlSmallStr, PolarsResult, Series};
@@ -12,7 +13,7 @@ use super::records::{components_dtype, components_series, criterion_series, mode
 use super::score::{score, score_dtype, Score, Scorer};
 use super::shell::expression;
 use super::stream::{numbered, Stream};
-use super::train;
+use super::train::{self, AssignedRows};
 use super::values::{
     check_model_dtype, check_statistics_dtype, for_each_statistics, model_dtype, null_series, packed_series,
     statistics_dtype, statistics_series, Models,
@@ -34,6 +35,9 @@ expression!(unpack, unpack_field, NoKwargs);
 expression!(components, components_field, NoKwargs);
 expression!(criterion, criterion_field, CriterionKwargs);
 expression!(scan, scan_field, ScanKwargs);
+
+/// Polars calls an expression to its end.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// The first input, or the first field: Polars gives at least one.
 fn first<T>(inputs: &[T]) -> Result<&T> {
@@ -124,7 +128,7 @@ fn statistics(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
     let Some(given) = one_model(inputs, kwargs)? else {
         return Ok(null_series(&name, &statistics_dtype()));
     };
-    let (table, statistics) = train::statistics(&input, &given)?;
+    let (table, statistics) = train::statistics(&input, &given, &NEVER)?;
     Ok(statistics_series(&name, &table.features, &statistics)?)
 }
 
@@ -139,22 +143,7 @@ fn em_step(inputs: &[Series], kwargs: &ModelKwargs) -> PolarsResult<Series> {
     let Some(given) = one_model(inputs, kwargs)? else {
         return Ok(null_series(&name, &model_dtype()));
     };
-    let (table, statistics) = train::statistics(&input, &given)?;
-    let next = maximize_or_none(&table.features, &statistics, kwargs.covariance_floor, &given.model)?;
-    model_or_null(&name, next)
-}
-
-fn maximize_or_none(
-    features: &[String],
-    statistics: &Statistics,
-    covariance_floor: f64,
-    previous: &Model,
-) -> Result<Option<Model>> {
-    if statistics.total_weight == 0.0 {
-        return Ok(None);
-    }
-    let kind = previous.covariance_type();
-    Ok(Some(Model::maximize(features, kind, statistics, covariance_floor, Some(previous))?))
+    model_or_null(&name, train::em_step(&input, &given, kwargs.covariance_floor, &NEVER)?)
 }
 
 fn model_or_null(name: &PlSmallStr, model: Option<Model>) -> PolarsResult<Series> {
@@ -171,7 +160,7 @@ fn m_step_field(fields: &[Field], kwargs: &MStepKwargs) -> PolarsResult<Field> {
 fn m_step(inputs: &[Series], kwargs: &MStepKwargs) -> PolarsResult<Series> {
     let input = Input::new(first(inputs)?, &kwargs.extras)?;
     let name = PlSmallStr::from_str(input.name());
-    model_or_null(&name, train::m_step(&input, kwargs.options()?)?)
+    model_or_null(&name, AssignedRows::new(&input)?.m_step(kwargs.options()?, &NEVER)?)
 }
 
 fn merge_field(fields: &[Field], _: &NoKwargs) -> PolarsResult<Field> {

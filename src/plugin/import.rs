@@ -1,18 +1,35 @@
-//! The inputs of a call, imported from what Polars exported.
+//! Fields and columns, imported from what Polars exported. Dtypes that the compiled Polars cannot hold are refused before.
 //!
 //! Polars before 1.43 exports a sliced Array column with nulls in a form that cannot be imported: its values are sliced
 //! and its validity is not, with one offset for both. Such a validity is copied, taken off, and put back on after.
 
 use std::collections::VecDeque;
 
-use polars::prelude::{PolarsResult, Series};
+use polars::prelude::{Field, PolarsResult, Series};
 use polars_arrow::array::{Array, FixedSizeListArray, StructArray};
 use polars_arrow::bitmap::Bitmap;
-use polars_arrow::datatypes::ArrowDataType;
-use polars_arrow::ffi::{import_array_from_c, import_field_from_c};
+use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
+use polars_arrow::ffi::{import_array_from_c, import_field_from_c, ArrowSchema};
+use pyo3::prelude::*;
 use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
 
+use super::columns::column_name;
+use super::error::Error;
 use super::export::Exported;
+
+/// A column that Python hands over.
+pub struct PyColumn(pub Series);
+
+impl<'a, 'py> FromPyObject<'a, 'py> for PyColumn {
+    type Error = PyErr;
+
+    fn extract(series: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        let mut export = SeriesExport::empty();
+        series.getattr("_s")?.call_method1("_export", ((&raw mut export).addr(),))?;
+        // SAFETY: Polars has written to it what it exports.
+        Ok(Self(unsafe { import_series(export) }.map_err(Error::from)?))
+    }
+}
 
 /// The first fields of an [`ArrowArray`], in the layout of the Arrow C data interface.
 #[repr(C)]
@@ -27,6 +44,38 @@ struct Chunk {
 }
 
 /// # Safety
+/// The field is what Polars exported.
+pub unsafe fn import_field(field: &ArrowSchema) -> PolarsResult<Field> {
+    Ok(Field::from(&checked(field)?))
+}
+
+unsafe fn checked(field: &ArrowSchema) -> PolarsResult<ArrowField> {
+    let field = import_field_from_c(field)?;
+    check_dtype(field.name.as_str(), &field.dtype)?;
+    Ok(field)
+}
+
+/// # Errors
+/// A dtype that this library was compiled without, anywhere in the column.
+fn check_dtype(name: &str, dtype: &ArrowDataType) -> Result<(), Error> {
+    match dtype {
+        // Python objects come as their addresses, and nothing else comes as such.
+        ArrowDataType::FixedSizeBinary(_) => Err(Error::Object { name: column_name(name).into() }),
+        ArrowDataType::Extension(extension) => {
+            let (name, extension) = (column_name(name).into(), extension.name.to_string());
+            Err(Error::Extension { name, extension })
+        }
+        ArrowDataType::Struct(fields) => {
+            fields.iter().try_for_each(|ArrowField { name, dtype, .. }| check_dtype(name, dtype))
+        }
+        ArrowDataType::List(inner)
+        | ArrowDataType::LargeList(inner)
+        | ArrowDataType::FixedSizeList(inner, _) => check_dtype(name, &inner.dtype),
+        _ => Ok(()),
+    }
+}
+
+/// # Safety
 /// The inputs are what Polars exported, `len` of them, and are not used again.
 pub unsafe fn import(inputs: *mut SeriesExport, len: usize) -> PolarsResult<Vec<Series>> {
     (0..len).map(|i| import_series(std::ptr::read(inputs.add(i)))).collect()
@@ -35,7 +84,7 @@ pub unsafe fn import(inputs: *mut SeriesExport, len: usize) -> PolarsResult<Vec<
 unsafe fn import_series(export: SeriesExport) -> PolarsResult<Series> {
     // SAFETY: `Exported` has the layout of a `SeriesExport`, which is released by its owner.
     let Exported { field, arrays, len, .. } = std::ptr::from_ref(&export).cast::<Exported>().read();
-    let field = import_field_from_c(&*field)?;
+    let field = checked(&*field)?;
     let import = |i: usize| -> PolarsResult<Box<dyn Array>> {
         let chunk = *arrays.add(i);
         let mut taken = VecDeque::new();

@@ -2,10 +2,10 @@
 
 use polars::prelude::DataType;
 use pyo3::prelude::*;
-use pyo3_polars::PySeries;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::import::PyColumn;
 use super::options::Init;
 use super::python::{gmm_error, interruptible, Model};
 use super::scan::{checked, Sums, Survey};
@@ -92,7 +92,7 @@ impl Loop {
     }
 
     /// Takes the statistics of all rows under that model; true when the loop is done.
-    fn tell(&mut self, statistics: PySeries) -> PyResult<bool> {
+    fn tell(&mut self, statistics: PyColumn) -> PyResult<bool> {
         let (features, whole) = one_statistics(&statistics)?;
         let narrows = self.question().1 == Scatter::Diagonal && own_form(self.0.ask()) == Scatter::Full;
         let statistics = if narrows { whole.diagonal() } else { whole.clone() };
@@ -253,7 +253,7 @@ fn shape(k: usize, d: usize, form: Scatter, features: &[String]) -> String {
 }
 
 /// The statistics of a column of one row.
-fn one_statistics(series: &PySeries) -> Result<(Vec<String>, Statistics)> {
+fn one_statistics(series: &PyColumn) -> Result<(Vec<String>, Statistics)> {
     let rows = series.0.len();
     let mut found = None;
     if series.0.dtype() != &DataType::Null {

@@ -14,12 +14,13 @@
 //! | `score` | rows and a model -> one output column |
 //! | `train` | rows and options -> a fit |
 //! | `expressions` | the expressions: inputs and kwargs taken apart |
-//! | `import` | inputs as Polars exported them -> Series |
+//! | `import` | fields and columns as Polars exported them -> Field and Series |
 //! | `export` | fields and values as Polars takes them |
 //! | `shell` | the C functions by which Polars calls them |
 //! | `stream` | a pass over rows that come in pieces from a query |
 //! | `scan` | such passes and what the first one finds, for Python |
 //! | `loops` | the EM loop, for Python |
+//! | `steps` | one step of it on the columns of a frame, for Python |
 //! | `python` | the classes and functions the Python drivers use |
 //! | `error` | failures of data and kwargs, as sentences |
 
@@ -42,6 +43,7 @@ mod records;
 mod scan;
 mod score;
 mod shell;
+mod steps;
 mod stream;
 mod train;
 mod values;

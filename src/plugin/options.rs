@@ -50,17 +50,18 @@ impl MStepKwargs {
     /// # Errors
     /// The first option outside its range.
     pub fn options(&self) -> Result<Options> {
-        let covariance_type = CovarianceType::parse(&self.covariance_type)?;
-        let options = Options {
-            covariance_type,
-            max_iter: 0,
-            tol: 0.0,
-            covariance_floor: self.covariance_floor,
-            accelerate: false,
-            prior: None,
-        };
-        Ok(options.check()?)
+        m_step_options(CovarianceType::parse(&self.covariance_type)?, self.covariance_floor)
     }
+}
+
+/// The options of an M-step.
+///
+/// # Errors
+/// The first option outside its range.
+pub fn m_step_options(covariance_type: CovarianceType, covariance_floor: f64) -> Result<Options> {
+    let (max_iter, tol, accelerate, prior) = (0, 0.0, false, None);
+    let options = Options { covariance_type, max_iter, tol, covariance_floor, accelerate, prior };
+    Ok(options.check()?)
 }
 
 /// kwargs of expressions without options.

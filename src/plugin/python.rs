@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use ndarray::{Array1, Array2, Array3};
+use ndarray::{Array, Array1, Array2, Array3, Dimension};
 use pyo3::create_exception;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,10 +15,12 @@ use serde::de::DeserializeOwned;
 
 use super::columns::Input;
 use super::error::{Error, Result};
+use super::import::PyColumn;
 use super::loops::Loop;
 use super::options::{FitKwargs, FitOptions, RawFitOptions};
 use super::records::models_series;
 use super::scan::{Scan, Sums, Survey};
+use super::steps;
 use super::train::{self, CheckedRows, Training};
 use super::values::Models;
 use crate::mixture::{self, codec, CovarianceType, Em};
@@ -107,7 +109,7 @@ impl Model {
     }
 
     #[staticmethod]
-    fn from_series(series: PySeries) -> PyResult<Self> {
+    fn from_series(series: PyColumn) -> PyResult<Self> {
         let models = Models::new(&series.0)?;
         if models.len() != 1 {
             let message =
@@ -146,19 +148,20 @@ impl Model {
         self.0.n_parameters()
     }
 
+    /// The numbers of an array, which NumPy reads where they lie.
     #[getter]
-    fn weights(&self) -> Vec<f64> {
-        self.0.weights().to_vec()
+    fn weights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        bytes(py, self.0.weights())
     }
 
     #[getter]
-    fn means(&self) -> Vec<f64> {
-        self.0.means().iter().copied().collect()
+    fn means<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        bytes(py, self.0.means())
     }
 
     #[getter]
-    fn covariances(&self) -> Vec<f64> {
-        self.0.full_covariances().iter().copied().collect()
+    fn covariances<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        bytes(py, &self.0.full_covariances())
     }
 
     #[getter]
@@ -190,6 +193,15 @@ impl Model {
     fn converged(&self) -> Option<bool> {
         self.0.training.converged
     }
+}
+
+fn bytes<'py, D: Dimension>(py: Python<'py>, values: &Array<f64, D>) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, size_of::<f64>() * values.len(), |bytes| {
+        for (bytes, value) in bytes.chunks_exact_mut(size_of::<f64>()).zip(values) {
+            bytes.copy_from_slice(&value.to_ne_bytes());
+        }
+        Ok(())
+    })
 }
 
 fn array((values, shape): Shaped, expected: &[usize], name: &'static str, why: &str) -> PyResult<Vec<f64>> {
@@ -240,7 +252,7 @@ struct SharedRows {
 impl SharedRows {
     /// Checks the rows as the fit of these options does, of which none that follows may have more components.
     #[new]
-    fn new(py: Python<'_>, series: PySeries, kwargs: &[u8]) -> PyResult<Self> {
+    fn new(py: Python<'_>, series: PyColumn, kwargs: &[u8]) -> PyResult<Self> {
         let FitKwargs { extras, options, .. } = unpickle(kwargs)?;
         let options = options.check()?;
         let input = Input::new(&series.0, &extras)?;
@@ -276,7 +288,7 @@ impl Fitter {
     #[pyo3(signature = (series, kwargs, resumed=None, seconds=Vec::new()))]
     fn new(
         py: Python<'_>,
-        series: PySeries,
+        series: PyColumn,
         kwargs: &[u8],
         resumed: Option<&Loop>,
         seconds: Vec<f64>,
@@ -301,7 +313,7 @@ impl Fitter {
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
         let short = train::is_short(rows, *k, d, left.min(em.options().max_iter));
-        let mut work = |cancelled: &AtomicBool| {
+        let work = |cancelled: &AtomicBool| {
             let pass = train::cancellable(rows, *k, d, cancelled);
             let mut done = false;
             while !done && left > 0 {
@@ -316,10 +328,7 @@ impl Fitter {
             }
             Ok(done)
         };
-        if short {
-            return Ok(py.detach(|| work(&AtomicBool::new(false)))?);
-        }
-        interruptible(py, work)
+        interruptible_if_long(py, short, work)
     }
 
     #[getter]
@@ -393,6 +402,18 @@ fn fma_peak(py: Python<'_>, threads: usize, seconds: f64) -> PyResult<(f64, usiz
 /// How often a running computation looks whether Python wants to interrupt it.
 const SIGNALS: Duration = Duration::from_millis(20);
 
+/// Runs without the GIL right here where it is short, or as [`interruptible`].
+pub(super) fn interruptible_if_long<T: Send>(
+    py: Python<'_>,
+    short: bool,
+    work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
+) -> PyResult<T> {
+    if short {
+        return Ok(py.detach(|| work(&AtomicBool::new(false)))?);
+    }
+    interruptible(py, work)
+}
+
 /// Runs without the GIL on Polars' threads; a signal such as Ctrl-C stops it between blocks of rows.
 pub(super) fn interruptible<T: Send>(
     py: Python<'_>,
@@ -444,5 +465,7 @@ pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Sums>()?;
     module.add_class::<Survey>()?;
     module.add_function(wrap_pyfunction!(check_options, module)?)?;
+    module.add_function(wrap_pyfunction!(steps::em_step, module)?)?;
+    module.add_function(wrap_pyfunction!(steps::m_step, module)?)?;
     module.add_function(wrap_pyfunction!(fma_peak, module)?)
 }

@@ -1,5 +1,4 @@
 //! The pair of C functions by which Polars calls an expression: its output field from the schema, and its values.
-//! Dtypes that the compiled Polars cannot hold are refused here, before they are imported.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -7,16 +6,13 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 
 use polars::prelude::{Field, PolarsError, PolarsResult, Series};
-use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
-use polars_arrow::ffi::{import_field_from_c, ArrowSchema};
+use polars_arrow::ffi::ArrowSchema;
 use pyo3_polars::derive::{_parse_kwargs, _set_panic, _update_last_error};
 use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
 use serde::de::DeserializeOwned;
 
-use super::columns::column_name;
-use super::error::Error;
 use super::export;
-use super::import::import;
+use super::import::{import, import_field};
 
 /// Lets Polars call `$values(&[Series], $kwargs)`, whose output has the field `$field(&[Field], $kwargs)`.
 macro_rules! expression {
@@ -70,7 +66,7 @@ pub unsafe fn field<K: DeserializeOwned + 'static>(
     of: fn(&[Field], &K) -> PolarsResult<Field>,
 ) -> Option<ArrowSchema> {
     guarded(|| {
-        let fields = fields.iter().map(|field| imported(field)).collect::<PolarsResult<Vec<_>>>()?;
+        let fields = fields.iter().map(|field| import_field(field)).collect::<PolarsResult<Vec<_>>>()?;
         let field = of(&fields, &*parsed(kwargs)?)?;
         Ok(export::field(&field))
     })
@@ -137,29 +133,3 @@ fn parsed<K: DeserializeOwned + 'static>(kwargs: &[u8]) -> PolarsResult<Rc<K>> {
 
 /// Longer kwargs are not kept.
 const LARGEST: usize = 1 << 20;
-
-unsafe fn imported(field: &ArrowSchema) -> PolarsResult<Field> {
-    let field = import_field_from_c(field)?;
-    check_dtype(field.name.as_str(), &field.dtype)?;
-    Ok(Field::from(&field))
-}
-
-/// # Errors
-/// A dtype that this library was compiled without, anywhere in the column.
-fn check_dtype(name: &str, dtype: &ArrowDataType) -> Result<(), Error> {
-    match dtype {
-        // Python objects come as their addresses, and nothing else comes as such.
-        ArrowDataType::FixedSizeBinary(_) => Err(Error::Object { name: column_name(name).into() }),
-        ArrowDataType::Extension(extension) => {
-            let (name, extension) = (column_name(name).into(), extension.name.to_string());
-            Err(Error::Extension { name, extension })
-        }
-        ArrowDataType::Struct(fields) => {
-            fields.iter().try_for_each(|ArrowField { name, dtype, .. }| check_dtype(name, dtype))
-        }
-        ArrowDataType::List(inner)
-        | ArrowDataType::LargeList(inner)
-        | ArrowDataType::FixedSizeList(inner, _) => check_dtype(name, &inner.dtype),
-        _ => Ok(()),
-    }
-}

@@ -8,7 +8,7 @@ use polars_core::runtime::{RAYON, THREAD_POOL};
 
 use super::cache::Factorised;
 use super::check::{Nulls, Watched};
-use super::columns::{check_width, field_order, Input, StartColumn, Table};
+use super::columns::{check_width, field_order, Given, Input, StartColumn, Table};
 use super::error::{Error, Place, Result, Role};
 use super::options::{Candidates, FitOptions, Init, OnFailure};
 use crate::mixture::rows::Labels;
@@ -63,12 +63,20 @@ pub fn is_short(rows: usize, k: usize, d: usize, passes: u32) -> bool {
 }
 
 /// A single pass over rows, on the caller's thread too where it is short.
-fn run_once<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
-    let execution = execution_of(rows, k, d);
-    if execution == Execution::Parallel && Pass::is_short(rows, d, k) {
-        return work(Pass { execution, helpers: Some(&THREAD_POOL), ..Pass::SEQUENTIAL });
+fn run_once<R: Send>(
+    rows: usize,
+    (k, d): (usize, usize),
+    cancelled: &AtomicBool,
+    work: impl FnOnce(Pass) -> R + Send,
+) -> R {
+    let pass = Pass { execution: execution_of(rows, k, d), helpers: None, cancelled };
+    match pass.execution {
+        Execution::Sequential => work(pass),
+        Execution::Parallel if Pass::is_short(rows, d, k) => {
+            work(Pass { helpers: Some(&THREAD_POOL), ..pass })
+        }
+        Execution::Parallel => in_pool(|| work(pass)),
     }
-    run(rows, k, d, work)
 }
 
 fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>) -> R + Send) -> R {
@@ -82,12 +90,16 @@ fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>
 ///
 /// # Errors
 /// NaN, bad weights.
-pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> Result<(Table, Statistics)> {
+pub fn statistics(
+    input: &Input,
+    Factorised { model, density }: &Factorised,
+    cancelled: &AtomicBool,
+) -> Result<(Table, Statistics)> {
     let table = input.table(Some(model.features()))?;
     let weighing = table.weighing()?;
     let form = model.covariance_type().structure().scatter();
-    let statistics =
-        run_once(table.n_rows(), density.k(), density.d(), |pass| pass.e_step(&table, density, form))?;
+    let shape = (density.k(), density.d());
+    let statistics = run_once(table.n_rows(), shape, cancelled, |pass| pass.e_step(&table, density, form))?;
     // A pass leaves out the rows whose features are null or not finite.
     if statistics.n_rows != weighing as u64 {
         table.check(false)?;
@@ -96,27 +108,64 @@ pub fn statistics(input: &Input, Factorised { model, density }: &Factorised) -> 
     Ok((table, statistics))
 }
 
-/// The M-step from given responsibilities; none if no row weighs anything.
+/// The E-step, then the M-step; none if no row weighs anything.
 ///
 /// # Errors
-/// NaN, bad weights, nulls in features or responsibilities alone.
-pub fn m_step(input: &Input, options: Options) -> Result<Option<Model>> {
-    let table = input.table(None)?;
-    let given = input.responsibilities()?;
-    let weighing = table.weighing()?;
-    let form = options.covariance_type.structure().scatter();
-    let watched = Watched::new(&given);
-    let statistics =
-        run_once(table.n_rows(), given.width(), table.d(), |pass| pass.assigned(&table, &watched, form))?;
-    if watched.suspects() || statistics.n_rows != weighing as u64 {
-        table.check(false)?;
-        table.check_responsibilities(&given, Nulls::Agree)?;
-    }
-    if statistics.weight().iter().sum::<f64>() == 0.0 {
+/// NaN, bad weights.
+pub fn em_step(
+    input: &Input,
+    given: &Factorised,
+    covariance_floor: f64,
+    cancelled: &AtomicBool,
+) -> Result<Option<Model>> {
+    let (table, statistics) = statistics(input, given, cancelled)?;
+    if statistics.total_weight == 0.0 {
         return Ok(None);
     }
-    let (kind, floor) = (options.covariance_type, options.covariance_floor);
-    Ok(Some(Model::maximize(&table.features, kind, &statistics, floor, None)?))
+    let (model, kind) = (&given.model, given.model.covariance_type());
+    Ok(Some(Model::maximize(&table.features, kind, &statistics, covariance_floor, Some(model))?))
+}
+
+/// Rows and their responsibilities.
+pub struct AssignedRows {
+    table: Table,
+    given: Given,
+}
+
+impl AssignedRows {
+    /// # Errors
+    /// Wrong dtypes or widths.
+    pub fn new(input: &Input) -> Result<Self> {
+        Ok(Self { table: input.table(None)?, given: input.responsibilities()? })
+    }
+
+    /// Whether the M-step ends before anybody would want to stop it.
+    pub fn is_short(&self) -> bool {
+        is_short(self.table.n_rows(), self.given.width(), self.table.d(), 1)
+    }
+
+    /// The M-step; none if no row weighs anything.
+    ///
+    /// # Errors
+    /// NaN, bad weights, nulls in features or responsibilities alone.
+    pub fn m_step(&self, options: Options, cancelled: &AtomicBool) -> Result<Option<Model>> {
+        let Self { table, given } = self;
+        let weighing = table.weighing()?;
+        let form = options.covariance_type.structure().scatter();
+        let watched = Watched::new(given);
+        let shape = (given.width(), table.d());
+        let statistics =
+            run_once(table.n_rows(), shape, cancelled, |pass| pass.assigned(table, &watched, form))?;
+        if watched.suspects() || statistics.n_rows != weighing as u64 {
+            table.check(false)?;
+            table.check_responsibilities(given, Nulls::Agree)?;
+        }
+        if statistics.weight().iter().sum::<f64>() == 0.0 {
+            return Ok(None);
+        }
+        let (kind, floor) = (options.covariance_type, options.covariance_floor);
+        Ok(Some(Model::maximize(&table.features, kind, &statistics, floor, None)?))
+    }
 }
 
 /// Rows checked and ready, and the loop at its start.

@@ -37,6 +37,9 @@ pg.gmm(df).search("x0", k="1:9")  # wrong: k as text
 pg.gmm(df).search("x0", covariance_type=["ful"])  # wrong: a covariance type that does not exist
 pg.gmm(df).search("x0", criterion="BIC")  # wrong: a criterion that does not exist
 pg.gmm(df).search("x0", init=model)  # wrong: a given start
+pg.gmm(df).m_step("x0", "r")  # wrong: responsibilities by position
+pg.gmm(df).em_step("model")  # wrong: the name of a column of models
+pg.gmm(df.lazy()).em_step(model)  # wrong: a call on a frame that is not there yet
 pg.gmm(df.lazy()).predict(model)  # wrong: a method of expressions
 pg.gmm(df["x0"])  # wrong: a series
 pg.gmn(df)  # wrong: a misspelt function

@@ -55,6 +55,17 @@ def frames() -> pg.GaussianMixture:
     pg.gmm(df).fit("x", "y", k=2, prior=prior, acceleration=None)
     pg.gmm(df).fit("x", k=2, on_iteration=lambda report: report.iteration < 3)
 
+    step = pg.gmm(df).m_step(
+        "x",
+        pl.col("y"),
+        responsibilities=model.responsibilities(),
+        weights="w",
+        covariance_type="tied",
+        covariance_floor=1e-6,
+    )
+    assert_type(step, pg.GaussianMixture)
+    assert_type(pg.gmm(df).em_step(step, weights=pl.col("w")), pg.GaussianMixture)
+
     table = pg.gmm(df).search(
         "x",
         pl.col("y"),
