@@ -148,7 +148,7 @@ impl Model {
         self.0.n_parameters()
     }
 
-    /// The numbers of an array, which NumPy reads where they lie.
+    /// The numbers of an array, as `NumPy` reads them where they lie.
     #[getter]
     fn weights<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         bytes(py, self.0.weights())
