@@ -280,7 +280,7 @@ impl Factors {
 
 /// The mean of the mixture, unless a component's lies [`FAR`] from it.
 fn middle(model: &Model) -> Option<Vec<f64>> {
-    if !products_are_worth(model.k(), model.d()) {
+    if !products_are_worth(model.k(), model.d(), Level::chosen()) {
         return None;
     }
     let middle: Vec<f64> = model.weights().dot(model.means()).to_vec();

@@ -6,7 +6,7 @@ use pulp::{Simd, WithSimd};
 
 use super::GROUP;
 use crate::mixture::rows::Block;
-use crate::mixture::simd::{exp, ln, EXP_MIN};
+use crate::mixture::simd::{exp_above, ln, EXP_MIN};
 
 /// Leaves `ln p = max + ln Σ_c exp(joint_c − max)` in the place of the largest log joint density of each row.
 pub struct LogSumExp<'a> {
@@ -27,11 +27,13 @@ impl WithSimd for LogSumExp<'_> {
             let mut sum = [zero; GROUP];
             for lane in joint.chunks_exact(vectors) {
                 let lane = &lane[first..][..GROUP];
+                let mut t = [zero; GROUP];
                 for v in 0..GROUP {
-                    let t = simd.sub_f64s(lane[v], max[v]);
-                    let counts = simd.greater_than_f64s(t, least);
-                    let e = exp::<S>(simd, simd.select_f64s(counts, t, zero));
-                    sum[v] = simd.add_f64s(sum[v], simd.select_f64s(counts, e, zero));
+                    t[v] = simd.max_f64s(simd.sub_f64s(lane[v], max[v]), least);
+                }
+                let e = exp_above::<S, GROUP>(simd, t, least);
+                for v in 0..GROUP {
+                    sum[v] = simd.add_f64s(sum[v], e[v]);
                 }
             }
             for v in 0..GROUP {

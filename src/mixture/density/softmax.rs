@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 
 use super::GROUP;
 use crate::mixture::rows::{Block, LOWEST};
-use crate::mixture::simd::{exp, ln, EXP_MIN};
+use crate::mixture::simd::{exp_above, ln, EXP_MIN};
 
 /// Leaves the largest log joint density of each row where its log density will be.
 pub struct Largest<'a> {
@@ -84,14 +84,15 @@ impl WithSimd for Softmax<'_> {
                     continue;
                 }
                 let negligible = simd.splat_f64s(*negligible);
+                let mut t = [zero; GROUP];
                 for v in 0..GROUP {
-                    let t = simd.sub_f64s(lane[v], max[v]);
-                    let counts = simd.greater_than_f64s(t, negligible);
-                    let t = simd.select_f64s(counts, t, zero);
-                    let e = simd.select_f64s(counts, exp::<S>(simd, t), zero);
-                    sum[v] = simd.add_f64s(sum[v], e);
-                    sum_t[v] = simd.mul_add_e_f64s(e, t, sum_t[v]);
-                    lane[v] = e;
+                    t[v] = simd.max_f64s(simd.sub_f64s(lane[v], max[v]), negligible);
+                }
+                let e = exp_above::<S, GROUP>(simd, t, negligible);
+                for v in 0..GROUP {
+                    sum[v] = simd.add_f64s(sum[v], e[v]);
+                    sum_t[v] = simd.mul_add_e_f64s(e[v], t[v], sum_t[v]);
+                    lane[v] = e[v];
                 }
             }
             let mut reciprocal = [zero; GROUP];
@@ -147,9 +148,7 @@ impl WithSimd for LogSoftmax<'_> {
             let mut sum = zero;
             for lane in joint.chunks_exact_mut(vectors) {
                 lane[v] = simd.sub_f64s(lane[v], *max);
-                let counts = simd.greater_than_f64s(lane[v], least);
-                let e = exp::<S>(simd, simd.select_f64s(counts, lane[v], zero));
-                let e = simd.select_f64s(counts, e, zero);
+                let [e] = exp_above::<S, 1>(simd, [simd.max_f64s(lane[v], least)], least);
                 sum = simd.add_f64s(sum, e);
             }
             let log_sum = ln::<S>(simd, sum);

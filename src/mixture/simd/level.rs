@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use pulp::{Arch, WithSimd};
+use pulp::{Arch, Simd, WithSimd};
 
 /// Names an instruction set, to use no wider one: `scalar`, `avx2`, `avx512` or `neon`. It is read once.
 const VARIABLE: &str = "GMM_SIMD";
@@ -58,8 +58,24 @@ impl Level {
         }
     }
 
+    /// Vectors that its registers hold.
+    pub fn registers(self) -> usize {
+        self.run(Registers)
+    }
+
     /// Runs `op`, compiled for it.
     pub fn run<Op: WithSimd>(self, op: Op) -> Op::Output {
         self.0.dispatch(op)
+    }
+}
+
+struct Registers;
+
+impl WithSimd for Registers {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::REGISTER_COUNT
     }
 }

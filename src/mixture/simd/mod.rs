@@ -9,7 +9,7 @@ mod log;
 mod numbers;
 mod prefetch;
 
-pub use exp::{exp, EXP_MIN};
+pub use exp::{exp_above, EXP_MIN};
 pub use lanes::Lanes;
 pub use level::Level;
 pub use log::ln;
@@ -35,6 +35,7 @@ fn lanes_mut<S: Simd>(x: &mut S::f64s) -> &mut [f64] {
 mod tests {
     use pulp::WithSimd;
 
+    use super::exp::exp;
     use super::*;
 
     /// A function of vectors, of all values.
@@ -50,7 +51,7 @@ mod tests {
     impl Function for Exp {
         #[inline(always)]
         fn of<S: Simd>(&self, simd: S, x: S::f64s) -> S::f64s {
-            exp::<S>(simd, x)
+            exp::<S, 1>(simd, [x])[0]
         }
     }
 

@@ -100,7 +100,7 @@ impl Accumulator {
             self.layout = Layout::Components;
             self.about.clear();
             self.about.extend_from_slice(origin);
-        } else if self.form == Scatter::Full && by_product::is_worth(self.k, self.d) {
+        } else if self.form == Scatter::Full && by_product::is_worth(self.k, self.d, self.level) {
             self.origin.extend_from_slice(origin);
         }
         if self.origin.is_empty() {

@@ -14,7 +14,7 @@ use pulp::{Simd, WithSimd};
 use super::accumulator::{scaled, Accumulator};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, PAD};
-use crate::mixture::simd::Lanes;
+use crate::mixture::simd::{Lanes, Level};
 
 /// Rows held, whose products in a panel stay in a first-level cache: those of five blocks where components and features
 /// are so many.
@@ -25,13 +25,19 @@ const STRIDE: usize = HELD + 4 * PAD;
 const PANEL: usize = 4;
 /// Numbers held that stay in a second-level cache.
 const CACHED: usize = 1 << 18;
-/// Features from which, and components from which, sums of each component alone take longer.
-const WIDE: usize = 6;
-const SEVERAL: usize = 32;
-
 /// Whether components and features are many enough for their products, and few enough for rows to be held.
-pub fn is_worth(k: usize, d: usize) -> bool {
-    d >= WIDE && k >= SEVERAL && (k + d) * HELD <= CACHED
+pub fn is_worth(k: usize, d: usize, level: Level) -> bool {
+    k >= several(d, level.registers()) && (k + d) * HELD <= CACHED
+}
+
+/// Components from which sums of each alone take longer. Where registers are few, these do not stay in them.
+fn several(d: usize, registers: usize) -> usize {
+    match (d, registers >= 32) {
+        (..4, _) | (..6, true) => usize::MAX,
+        (_, true) => 32,
+        (..6, false) => 16,
+        (_, false) => (d / 2).clamp(8, 32),
+    }
 }
 
 /// Whether rows that weigh something have shares in at least half of the components of a block: where they have fewer, sums
