@@ -111,8 +111,8 @@ def frame_errors(schema: pl.Schema, exprs: Sequence[pl.Expr]) -> Generator[None,
         raise GmmError(_missing(error, schema, exprs)) from error
     except pl.exceptions.ShapeError as error:
         raise GmmError(
-            f"features, weights, labels and init must have a value for every row, but "
-            f"{_first_sentence(error)}; select them from the frame that is fitted"
+            f"features, and what is given beside them, must have a value for every row, but "
+            f"{_first_sentence(error)}; select all of them from the same frame"
         ) from error
     except pl.exceptions.DuplicateError as error:
         raise GmmError(

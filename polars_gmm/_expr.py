@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from polars_gmm import _scoring
+from polars_gmm._namespace import registered
 from polars_gmm._options import (
     Acceleration,
     Among,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@pl.api.register_expr_namespace("gmm")
+@registered(pl.Expr)
 class GmmExpr:
     """Gaussian mixtures on a feature column, a column of statistics or a column of models.
 

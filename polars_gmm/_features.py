@@ -81,7 +81,7 @@ def select_rows(
         selected = frame.select(exprs).collect_schema()
     if not selected:
         raise GmmError(
-            f"a fit needs at least one feature, but the selection matches no column of "
+            f"a mixture needs at least one feature, but the selection matches no column of "
             f"{abbreviated(schema.names())}: name numeric columns"
         )
     return exprs[0] if len(exprs) == len(selected) == 1 else pl.struct(exprs)
@@ -125,7 +125,7 @@ def _numeric(schema: pl.Schema, taken: set[str]) -> list[pl.Expr]:
     names = [name for name, dtype in schema.items() if dtype.is_numeric() and name not in taken]
     if not names:
         raise GmmError(
-            f"a fit needs at least one numeric column, but the columns are "
+            f"a mixture needs at least one numeric column, but the columns are "
             f"{_described(schema)}: name the features, or cast them to numbers"
         )
     return [named(name) for name in names]

@@ -17,6 +17,7 @@ from polars_gmm._engine import Engine, Table, checked_engine
 from polars_gmm._errors import GmmError, frame_errors, reading_interrupted
 from polars_gmm._features import FeatureSpec, select_rows
 from polars_gmm._fit import OnIteration, drive
+from polars_gmm._namespace import registered
 from polars_gmm._options import (
     Acceleration,
     CovarianceType,
@@ -429,7 +430,7 @@ class _FrameNamespace:
             frame.select(fit).collect_schema()
 
 
-@pl.api.register_dataframe_namespace("gmm")
+@registered(pl.DataFrame)
 class GmmFrame(_FrameNamespace):
     """Gaussian mixtures of the rows of a DataFrame."""
 
@@ -551,7 +552,7 @@ class GmmFrame(_FrameNamespace):
         )
 
 
-@pl.api.register_lazyframe_namespace("gmm")
+@registered(pl.LazyFrame)
 class GmmLazyFrame(_FrameNamespace):
     """Gaussian mixtures of the rows of a LazyFrame."""
 

@@ -1,4 +1,4 @@
-"""One step of EM on the columns of a DataFrame, which are handed over without a query."""
+"""One step of EM on the columns of a DataFrame; those that are named go over as they lie."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import weakref
 from typing import Any
 
 import numpy as np
@@ -206,3 +208,28 @@ def test_responsibilities_of_no_component() -> None:
     df = numbers(9).with_columns(r=pl.Series([[]] * 9, dtype=pl.Array(pl.Float64, 0)))
     with says(ComputeError, "must be a List or Array"):
         df.lazy().select(pl.struct("x", "y").gmm.m_step("r")).collect_schema()
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    ("make", "use"),
+    [
+        (lambda: pl.DataFrame({"x": [1.0, 2.0, 4.0]}), lambda df: df.gmm.fit(k=1)),
+        (lambda: pl.LazyFrame({"x": [1.0, 2.0, 4.0]}), lambda lf: lf.gmm.fit(k=1)),
+        (lambda: pl.col("x"), lambda x: x.gmm.fit(1)),
+    ],
+    ids=["DataFrame", "LazyFrame", "Expr"],
+)
+def test_what_has_a_namespace_is_freed_when_it_is_let_go(make: Any, use: Any) -> None:
+    """Without waiting for Python to look for cycles."""
+    gc.disable()
+    try:
+        thing = make()
+        use(thing)
+        alive = weakref.ref(thing)
+        del thing
+        assert alive() is None
+    finally:
+        gc.enable()

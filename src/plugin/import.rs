@@ -9,7 +9,7 @@ use polars::prelude::{Field, PolarsResult, Series};
 use polars_arrow::array::{Array, FixedSizeListArray, StructArray};
 use polars_arrow::bitmap::Bitmap;
 use polars_arrow::datatypes::{ArrowDataType, Field as ArrowField};
-use polars_arrow::ffi::{import_array_from_c, import_field_from_c, ArrowSchema};
+use polars_arrow::ffi::{import_array_from_c, import_field_from_c, ArrowArray, ArrowSchema};
 use pyo3::prelude::*;
 use pyo3_polars::export::polars_ffi::version_0::SeriesExport;
 
@@ -24,6 +24,11 @@ impl<'a, 'py> FromPyObject<'a, 'py> for PyColumn {
     type Error = PyErr;
 
     fn extract(series: Borrowed<'a, 'py, PyAny>) -> PyResult<Self> {
+        // Polars forgets the objects of a column that it exports: they would never be freed.
+        if series.getattr("dtype")?.get_type().name()? == "Object" {
+            let name: String = series.getattr("name")?.extract()?;
+            return Err(Error::Object { name: column_name(&name).into() }.into());
+        }
         let mut export = SeriesExport::empty();
         series.getattr("_s")?.call_method1("_export", ((&raw mut export).addr(),))?;
         // SAFETY: Polars has written to it what it exports.
@@ -84,22 +89,38 @@ pub unsafe fn import(inputs: *mut SeriesExport, len: usize) -> PolarsResult<Vec<
 unsafe fn import_series(export: SeriesExport) -> PolarsResult<Series> {
     // SAFETY: `Exported` has the layout of a `SeriesExport`, which is released by its owner.
     let Exported { field, arrays, len, .. } = std::ptr::from_ref(&export).cast::<Exported>().read();
+    // Arrays are not released with it, so that they are taken out before anything can fail.
+    let chunks: Vec<ArrowArray> = (0..len).map(|i| std::ptr::read(*arrays.add(i))).collect();
     let field = checked(&*field)?;
-    let import = |i: usize| -> PolarsResult<Box<dyn Array>> {
-        let chunk = *arrays.add(i);
+    if has_no_width(&field.dtype) {
+        let rows = chunks.iter().map(|chunk| std::ptr::from_ref(chunk).cast::<Chunk>().read().length);
+        let rows = usize::try_from(rows.sum::<i64>()).unwrap_or(0);
+        return Ok(Series::full_null(field.name.clone(), rows, Field::from(&field).dtype()));
+    }
+    let import = |mut chunk: ArrowArray| -> PolarsResult<Box<dyn Array>> {
         let mut taken = VecDeque::new();
         // SAFETY: an exported array of that dtype, and `Chunk` has the layout of its first fields.
-        take_off(chunk.cast::<Chunk>(), &field.dtype, &mut taken)?;
-        let array = import_array_from_c(std::ptr::read(chunk), field.dtype.clone())?;
+        take_off((&raw mut chunk).cast::<Chunk>(), &field.dtype, &mut taken)?;
+        let array = import_array_from_c(chunk, field.dtype.clone())?;
         Ok(put_back(array, &mut taken))
     };
-    let chunks = (0..len).map(import).collect::<PolarsResult<Vec<_>>>()?;
+    let chunks = chunks.into_iter().map(import).collect::<PolarsResult<Vec<_>>>()?;
     Series::_try_from_arrow_unchecked_with_md(
         field.name.clone(),
         chunks,
         &field.dtype,
         field.metadata.as_deref(),
     )
+}
+
+/// Whether there are Arrays of no numbers in it, which cannot be imported, and hold nothing but their dtype.
+fn has_no_width(dtype: &ArrowDataType) -> bool {
+    match dtype {
+        ArrowDataType::FixedSizeList(inner, width) => *width == 0 || has_no_width(&inner.dtype),
+        ArrowDataType::LargeList(inner) => has_no_width(&inner.dtype),
+        ArrowDataType::Struct(fields) => fields.iter().any(|field| has_no_width(&field.dtype)),
+        _ => false,
+    }
 }
 
 /// Takes the validity off every Array in a chunk that has an offset; a copy goes to `taken`, in the order in which

@@ -62,7 +62,7 @@ pub(super) struct Model(pub(super) mixture::Model);
 
 impl Model {
     /// A model whose covariances are proved positive definite.
-    fn definite(model: mixture::Model) -> PyResult<Self> {
+    pub(super) fn definite(model: mixture::Model) -> PyResult<Self> {
         model.density().map_err(gmm_error)?;
         Ok(Self(model))
     }

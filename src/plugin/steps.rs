@@ -51,6 +51,5 @@ fn input(features: Vec<PyColumn>, extras: Extras) -> Result<Input> {
 }
 
 fn some(model: Option<mixture::Model>) -> PyResult<Model> {
-    let model = model.ok_or(Error::NothingWeighs)?;
-    Ok(Model(model))
+    Model::definite(model.ok_or(Error::NothingWeighs)?)
 }
