@@ -1,6 +1,8 @@
 """The results as tables: printed, and written into README.md and docs/benchmarks.md.
 
 `python benches/speed/report.py` writes those of the last results anew. It needs nothing installed.
+A marker `speed: table` stands before a table of the last results, `speed: table of FILE` before one
+of results that were measured elsewhere and kept beside them.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -346,9 +349,17 @@ def filled(text: str, results: Result) -> str:
     for i, part in enumerate(parts[1:], start=1):
         name, rest = part.split(" -->\n", 1)
         _, after = rest.split(END, 1)
-        figures = readme(results) if name == "readme" else page(results, name)
+        table, _, file = name.partition(" of ")
+        shown = kept(file) if file else results
+        figures = readme(shown) if table == "readme" else page(shown, table)
         parts[i] = f"{name} -->\n\n{figures}\n{END}{after}"
     return BEGIN.join(parts)
+
+
+@cache
+def kept(file: str) -> Result:
+    results: Result = json.loads((RESULTS.parent / file).read_text(encoding="utf-8"))
+    return results
 
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "benchmarks.md")
