@@ -171,21 +171,22 @@ fn recurrence(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite> {
     Ok(())
 }
 
-/// `L⁻¹ diag(1/scale)`, packed, by forward substitution column by column.
+/// `L⁻¹ diag(1/scale)`, packed, by forward substitution.
 pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
     match d {
-        1 => substitution(l, scale, 1, inverse),
-        2 => substitution(l, scale, 2, inverse),
-        3 => substitution(l, scale, 3, inverse),
-        4 => substitution(l, scale, 4, inverse),
-        5 => substitution(l, scale, 5, inverse),
-        6 => substitution(l, scale, 6, inverse),
-        _ => substitution(l, scale, d, inverse),
+        1 => by_column(l, scale, 1, inverse),
+        2 => by_column(l, scale, 2, inverse),
+        3 => by_column(l, scale, 3, inverse),
+        4 => by_column(l, scale, 4, inverse),
+        5 => by_column(l, scale, 5, inverse),
+        6 => by_column(l, scale, 6, inverse),
+        _ => by_row(l, scale, d, inverse),
     }
 }
 
+/// `X_ij = (I_ij − Σ_t<i L_it X_tj) / L_ii`, one entry after the other.
 #[inline(always)]
-fn substitution(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
+fn by_column(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
     let (l, scale, inverse) = (&l[..d * d], &scale[..d], &mut inverse[..triangle(d)]);
     for j in 0..d {
         for i in j..d {
@@ -199,6 +200,28 @@ fn substitution(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
     for i in 0..d {
         for j in 0..=i {
             inverse[triangle(i) + j] /= scale[j];
+        }
+    }
+}
+
+/// The same sums, a row of entries at a time.
+fn by_row(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
+    for (i, l) in l.chunks_exact(d).enumerate() {
+        let (above, row) = inverse[..triangle(i + 1)].split_at_mut(triangle(i));
+        row.fill(0.0);
+        row[i] = 1.0;
+        for (t, factor) in l[..i].iter().enumerate() {
+            for (s, x) in row.iter_mut().zip(&above[triangle(t)..triangle(t + 1)]) {
+                *s -= factor * x;
+            }
+        }
+        for s in row {
+            *s /= l[i];
+        }
+    }
+    for i in 0..d {
+        for (x, scale) in inverse[triangle(i)..triangle(i + 1)].iter_mut().zip(scale) {
+            *x /= scale;
         }
     }
 }

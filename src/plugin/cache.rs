@@ -15,9 +15,9 @@ pub struct Factorised {
     pub density: Density,
 }
 
-/// Models kept, and the largest of them in bytes.
+/// Models of kwargs that are kept, and their bytes together.
 const KEPT: usize = 8;
-const LARGEST: usize = 1 << 20;
+const BYTES: usize = 1 << 24;
 
 /// Bytes and what they were unpacked to, the last used first.
 type Recent = VecDeque<(Vec<u8>, Arc<Factorised>)>;
@@ -40,10 +40,8 @@ impl Factorised {
             return Ok(found);
         }
         let made = Arc::new(Self::new(codec::unpack(bytes)?)?);
-        if bytes.len() <= LARGEST {
-            let mut recent = recent();
-            recent.push_front((bytes.to_vec(), made.clone()));
-            recent.truncate(KEPT);
+        if bytes.len() <= BYTES {
+            keep(bytes.to_vec(), &made);
         }
         Ok(made)
     }
@@ -79,14 +77,28 @@ struct Met {
     bytes: usize,
 }
 
-/// Bytes of the models of columns that are kept; when they are more, all of them go.
+/// Bytes of the models of columns that are kept; when they are more, all of them go. And those of the largest.
 const MOST: usize = 1 << 23;
+const LARGEST: usize = 1 << 20;
 
 static MET: LazyLock<Mutex<Met>> = LazyLock::new(Mutex::default);
 
 /// No caller panics while it holds the lock, and what it guards is complete at any time.
 fn recent() -> MutexGuard<'static, Recent> {
     RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets go of those used longest ago.
+fn keep(bytes: Vec<u8>, made: &Arc<Factorised>) {
+    let mut recent = recent();
+    recent.push_front((bytes, made.clone()));
+    let mut bytes = 0;
+    let fit = recent.iter().take(KEPT).take_while(|(kept, _)| {
+        bytes += kept.len();
+        bytes <= BYTES
+    });
+    let fit = fit.count();
+    recent.truncate(fit);
 }
 
 fn find(bytes: &[u8]) -> Option<Arc<Factorised>> {
