@@ -44,7 +44,7 @@ impl Leading {
             means: (0..k).flat_map(mean).collect(),
             negligible: density.negligible.clone(),
             factors,
-            middle: None,
+            origin: None,
             reciprocals: Vec::new(),
             row_bounds: Vec::new(),
         })

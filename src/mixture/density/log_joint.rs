@@ -4,6 +4,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::origin::SEVERAL;
 use super::{Density, Form, GROUP};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, LOWEST};
@@ -59,6 +60,8 @@ impl WithSimd for LogJoint<'_> {
 struct Component<'a> {
     mean: &'a [f64],
     factor: &'a [f64],
+    /// What `A (x − o)` lacks, where differences from a shared origin have been [taken](Norm::subtract); else empty.
+    offset: &'a [f64],
     /// A norm that has come to `enough − 2 largest` for rows counts no more; infinite if all norms count.
     enough: f64,
 }
@@ -83,8 +86,14 @@ impl<S: Simd> Joint<'_, S> {
 
 /// How `‖A (x − μ)‖²` is computed for the rows of a lane.
 trait Norm {
-    /// Scratch numbers needed for `d` features and vectors of `lanes`.
-    fn scratch(d: usize, lanes: usize) -> usize;
+    /// Scratch numbers needed for `d` features of as many rows as `stride`.
+    fn scratch(_d: usize, _stride: usize) -> usize {
+        0
+    }
+
+    /// Leaves the differences of all rows from an origin in the scratch.
+    #[inline(always)]
+    fn subtract<S: Simd>(_: S, _features: &[S::f64s], _origin: &[f64], _scratch: &mut [S::f64s]) {}
 
     /// `features` are `d` lanes of as many vectors as `joint`.
     fn norm<S: Simd>(
@@ -101,12 +110,17 @@ fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
     let LogJoint { density, block, components, first, leaving } = of;
     let d = density.d;
     let stride = block.stride().max(1);
-    block.scratch.resize(N::scratch(d, S::F64_LANES));
-    let (features, _) = S::as_simd_f64s(&block.features);
+    block.scratch.resize(N::scratch(d, stride));
+    let (features, _) = S::as_simd_f64s(&block.features[..d * block.stride()]);
     let (scratch, _) = S::as_mut_simd_f64s(&mut block.scratch);
     let (largest, _) = S::as_mut_simd_f64s(&mut block.log_density);
     if first == 0 {
         largest.fill(simd.splat_f64s(LOWEST));
+    }
+    let several = block.responsibilities.len() >= (first + SEVERAL) * stride;
+    let origin = density.origin.as_ref().filter(|_| several);
+    if let Some(origin) = origin {
+        N::subtract::<S>(simd, features, &origin.point, scratch);
     }
     for (lane, joint) in block.responsibilities.chunks_exact_mut(stride).enumerate().skip(first) {
         let c = component_of(components, lane);
@@ -119,7 +133,8 @@ fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
         let (mean, factor) = (&density.means[c * d..][..d], density.factors.of(c));
         let enough = if leaving { 2.0 * (constant - density.negligible[c]) } else { f64::INFINITY };
         let joint = Joint { constant: simd.splat_f64s(constant), out, largest };
-        N::norm::<S>(simd, features, Component { mean, factor, enough }, scratch, joint);
+        let offset = origin.map_or(&[][..], |origin| origin.offset(c, density.k));
+        N::norm::<S>(simd, features, Component { mean, factor, offset, enough }, scratch, joint);
     }
 }
 
@@ -127,10 +142,6 @@ fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
 struct Small<const D: usize>;
 
 impl<const D: usize> Norm for Small<D> {
-    fn scratch(_: usize, _: usize) -> usize {
-        0
-    }
-
     #[inline(always)]
     fn norm<S: Simd>(
         simd: S,
@@ -170,10 +181,6 @@ impl<const D: usize> Norm for Small<D> {
 struct Diagonal;
 
 impl Norm for Diagonal {
-    fn scratch(_: usize, _: usize) -> usize {
-        0
-    }
-
     #[inline(always)]
     fn norm<S: Simd>(
         simd: S,
@@ -204,37 +211,46 @@ impl Norm for Diagonal {
 struct Panels<const V: usize>;
 
 impl<const V: usize> Norm for Panels<V> {
-    fn scratch(d: usize, lanes: usize) -> usize {
-        d.next_multiple_of(PANEL) * V * lanes
+    fn scratch(d: usize, stride: usize) -> usize {
+        d.next_multiple_of(PANEL) * stride
+    }
+
+    #[inline(always)]
+    fn subtract<S: Simd>(simd: S, features: &[S::f64s], origin: &[f64], scratch: &mut [S::f64s]) {
+        let groups = scratch.as_chunks_mut::<V>().0.chunks_exact_mut(origin.len().next_multiple_of(PANEL));
+        for (g, differences) in groups.enumerate() {
+            subtract(simd, features, g, origin, differences);
+        }
     }
 
     #[inline(always)]
     fn norm<S: Simd>(
         simd: S,
         features: &[S::f64s],
-        Component { mean, factor, enough }: Component,
+        Component { mean, factor, offset, enough }: Component,
         scratch: &mut [S::f64s],
         mut joint: Joint<S>,
     ) {
         let vectors = joint.out.len();
         let (zero, two) = (simd.splat_f64s(0.0), simd.splat_f64s(2.0));
         let (differences, _) = scratch.as_chunks_mut::<V>();
+        let width = mean.len().next_multiple_of(PANEL);
         for g in 0..vectors / V {
-            for ((lane, mean), difference) in features.chunks_exact(vectors).zip(mean).zip(&mut *differences)
-            {
-                let (x, mean) = (&lane[g * V..][..V], simd.splat_f64s(*mean));
-                for v in 0..V {
-                    difference[v] = simd.sub_f64s(x[v], mean);
-                }
-            }
-            differences[mean.len()..].fill([zero; V]);
+            let differences = if offset.is_empty() {
+                subtract(simd, features, g, mean, &mut differences[..width]);
+                &differences[..width]
+            } else {
+                &differences[g * width..][..width]
+            };
+            let mut offset = offset.as_chunks::<PANEL>().0.iter();
             let (mut norm, mut entries) = ([zero; V], factor.as_chunks::<PANEL>().0);
             for panel in 1..=differences.len() / PANEL {
                 let (own, rest) = entries.split_at(panel * PANEL);
                 entries = rest;
                 let (square, corner) = own.split_at((panel - 1) * PANEL);
                 let (before, beside) = differences.split_at(square.len());
-                let mut z = [[zero; V]; PANEL];
+                let z = offset.next().copied().unwrap_or_default();
+                let mut z = z.map(|z| [simd.splat_f64s(z); V]);
                 for (a, x) in square.iter().zip(before) {
                     for i in 0..PANEL {
                         let a = simd.splat_f64s(a[i]);
@@ -273,6 +289,25 @@ impl<const V: usize> Norm for Panels<V> {
             }
         }
     }
+}
+
+/// `x − origin` of group `g` of `V` vectors of rows, zero for what pads the features.
+#[inline(always)]
+fn subtract<S: Simd, const V: usize>(
+    simd: S,
+    features: &[S::f64s],
+    g: usize,
+    origin: &[f64],
+    differences: &mut [[S::f64s; V]],
+) {
+    let vectors = features.len() / origin.len();
+    for ((lane, origin), difference) in features.chunks_exact(vectors).zip(origin).zip(&mut *differences) {
+        let (x, origin) = (&lane[g * V..][..V], simd.splat_f64s(*origin));
+        for v in 0..V {
+            difference[v] = simd.sub_f64s(x[v], origin);
+        }
+    }
+    differences[origin.len()..].fill([simd.splat_f64s(0.0); V]);
 }
 
 /// A packed lower triangle in panels: for each panel of rows and each column up to its last row, one entry of each row,

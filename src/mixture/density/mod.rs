@@ -12,6 +12,7 @@
 
 use self::log_joint::{panel_row, panels, LogJoint, SMALL};
 pub use self::nearby::{By, Nearby, MANY};
+use self::origin::Origin;
 use self::scores::{LogSumExp, MostProbable};
 use self::softmax::{Largest, LogSoftmax, Smallest, Softmax};
 use std::borrow::Cow;
@@ -25,11 +26,12 @@ use super::linalg::{precision_factor, push_precision_factor, triangle, Numbers};
 use super::model::Model;
 use super::rows::{component_of, Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
-use super::statistics::{products_are_worth, Guess};
+use super::statistics::Guess;
 
 mod leading;
 mod log_joint;
 mod nearby;
+mod origin;
 mod scores;
 mod softmax;
 
@@ -41,8 +43,7 @@ pub struct Density {
     d: usize,
     log_constant: Numbers,
     means: Numbers,
-    /// The mean of the mixture, where no component's mean lies [far](FAR) from it.
-    middle: Option<Vec<f64>>,
+    origin: Option<Origin>,
     factors: Factors,
     /// What a component's log joint density must exceed, counted from the row's largest, to change statistics.
     negligible: Numbers,
@@ -77,10 +78,6 @@ enum Form {
 /// `ln 1/π_c` adds to its moments, and to the likelihood, less than their rounding error.
 const NEGLIGIBLE: f64 = -40.0;
 
-/// Squared distance, in variances of a feature of a component: so many times grows the rounding error of a scatter that is
-/// taken about a point so far from the mean.
-const FAR: f64 = 16.0;
-
 /// What a component has where all others are nearer, though all are beyond [`LOWEST`].
 const FARTHER: f64 = -f64::MAX;
 
@@ -108,7 +105,7 @@ impl Density {
             d,
             log_constant,
             means,
-            middle: middle(model),
+            origin: Origin::new(model, &factors),
             factors,
             negligible,
             reciprocals,
@@ -133,7 +130,7 @@ impl Density {
 
     /// First guesses of the means of rows.
     pub fn guess(&self) -> Guess<'_> {
-        let origin = self.middle.as_deref().map(Cow::Borrowed);
+        let origin = self.origin.as_ref().map(|origin| Cow::Borrowed(&origin.point[..]));
         Guess { means: Cow::Borrowed(&self.means), origin, by_row: false }
     }
 
@@ -276,17 +273,6 @@ impl Factors {
     fn log_det(&self, c: usize) -> f64 {
         self.log_det[self.place[c] as usize]
     }
-}
-
-/// The mean of the mixture, unless a component's lies [`FAR`] from it.
-fn middle(model: &Model) -> Option<Vec<f64>> {
-    if !products_are_worth(model.k(), model.d(), Level::chosen()) {
-        return None;
-    }
-    let middle: Vec<f64> = model.weights().dot(model.means()).to_vec();
-    let near =
-        |((c, j), mean): ((usize, usize), &f64)| (mean - middle[j]).powi(2) <= FAR * model.variance(c, j);
-    model.means().indexed_iter().all(near).then_some(middle)
 }
 
 /// `1/√Σ_cjj`, `k·d`, and `1 / max_i Σ_j |Σ_cij|` of the covariances a model has, which one or all components share.

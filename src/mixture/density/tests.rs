@@ -1,11 +1,11 @@
 use ndarray::{Array1, Array2, Array3};
 
 use super::*;
-use crate::mixture::covariance::CovarianceType;
+use crate::mixture::covariance::CovarianceType::{self, Full, Tied};
 use crate::mixture::pass::Pass;
 use crate::mixture::rows::Sample;
 use crate::mixture::statistics::Scatter;
-use crate::mixture::testing::{assert_all_close, assert_close, loaded, model, names, sample};
+use crate::mixture::testing::{assert_all_close, assert_close, loaded, model, names, sample, spread_out};
 
 /// `ln w N(x; μ, Σ)` by Gaussian elimination on `[Σ | x − μ]`.
 fn log_normal(weight: f64, mean: &[f64], covariance: &Array2<f64>, x: &[f64]) -> f64 {
@@ -45,6 +45,41 @@ fn row(sample: &Sample, i: usize) -> Vec<f64> {
 
 fn lanes(block: &Block, i: usize) -> Vec<f64> {
     (0..block.k()).map(|c| block.component(c)[i]).collect()
+}
+
+/// The same with `common · 11ᵀ` added to the covariances: all features go with each other.
+fn collinear(model: &Model, common: f64) -> Model {
+    let covariances = model.covariances().mapv(|s| s + common);
+    let (features, weights) = (model.features().to_vec(), model.weights().clone());
+    Model::new(features, model.covariance_type(), weights, model.means().clone(), covariances).unwrap()
+}
+
+#[test]
+fn differences_from_one_origin_do_as_well_as_those_from_each_mean() {
+    let shapes = [(7, 4), (8, 20), (30, 5), (51, 16)];
+    for (kind, (d, k)) in [Full, Tied].into_iter().flat_map(|kind| shapes.map(|shape| (kind, shape))) {
+        let apart = model(kind, k, d, 3);
+        assert!(spread_out(&apart, 10.0).density().unwrap().origin.is_none());
+        // Means lie up to three deviations of a feature from the origin, and deviations are up to 1e4 times those of
+        // what features do not have in common.
+        for (spread, common, tolerance) in [(0.2, 0.0, 1e-13), (400.0, 1e6, 1e-11), (4e3, 1e8, 1e-10)] {
+            let near = collinear(&spread_out(&apart, spread), common);
+            let mut rows = sample(300, d, 5);
+            for (i, j) in (0..300).flat_map(|i| (0..d).map(move |j| (i, j))) {
+                rows.columns[j][i] += near.means()[[i % k, j]] + common.sqrt() * (i as f64).sin();
+            }
+            let density = near.density().unwrap();
+            assert!(density.origin.is_some(), "{kind:?} {d} {k} {spread}");
+            let each = Density { origin: None, ..density.clone() };
+            let (mut one, mut other) = (loaded(&rows, k), loaded(&rows, k));
+            density.log_joint(&mut one);
+            each.log_joint(&mut other);
+            assert_ne!(one.component(0), other.component(0));
+            for c in 0..k {
+                assert_all_close(one.component(c), other.component(c), tolerance);
+            }
+        }
+    }
 }
 
 #[test]

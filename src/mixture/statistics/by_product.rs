@@ -21,10 +21,15 @@ use crate::mixture::simd::{Lanes, Level};
 const HELD: usize = 480;
 /// Length of a lane: not a power of two, whose lanes would compete for the same places of a cache.
 const STRIDE: usize = HELD + 4 * PAD;
-/// Products in a panel.
-const PANEL: usize = 4;
-/// Numbers held that stay in a second-level cache.
+/// Products in a panel at most, and a multiple of what any panel has.
+const PANEL: usize = 6;
+const PADDED: usize = 12;
+/// Registers for more than twelve sums beside what is multiplied.
+const MANY: usize = 32;
+/// Numbers held that stay in a second-level cache, and in one of machines that have fewer registers.
 const CACHED: usize = 1 << 18;
+const SMALL_CACHE: usize = 3 << 14;
+
 /// Whether components and features are many enough for their products, and few enough for rows to be held.
 pub fn is_worth(k: usize, d: usize, level: Level) -> bool {
     k >= several(d, level.registers()) && (k + d) * HELD <= CACHED
@@ -32,11 +37,20 @@ pub fn is_worth(k: usize, d: usize, level: Level) -> bool {
 
 /// Components from which sums of each alone take longer. Where registers are few, these do not stay in them.
 fn several(d: usize, registers: usize) -> usize {
-    match (d, registers >= 32) {
+    match (d, registers >= MANY) {
         (..4, _) | (..6, true) => usize::MAX,
         (_, true) => 32,
         (..6, false) => 16,
         (_, false) => (d / 2).clamp(8, 32),
+    }
+}
+
+/// Rows held at most.
+fn room(k: usize, d: usize, level: Level) -> usize {
+    if level.registers() >= MANY {
+        HELD
+    } else {
+        (SMALL_CACHE / (1 + d + k)).clamp(192, 384)
     }
 }
 
@@ -51,7 +65,7 @@ pub fn is_dense(block: &Block) -> bool {
 
 /// Numbers of a component: the products of a row, padded.
 pub fn entries(d: usize) -> usize {
-    triangle(d + 1).next_multiple_of(PANEL)
+    triangle(d + 1).next_multiple_of(PADDED)
 }
 
 /// Rows that have come in and are not yet in the sums.
@@ -93,7 +107,7 @@ pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f6
 /// Holds the rows of a block.
 pub fn hold(sums: &mut Accumulator, block: &Block, components: &[u32]) {
     let stride = block.stride();
-    if sums.held.rows + stride > HELD {
+    if sums.held.rows + stride > room(sums.k, sums.d, sums.level) {
         add_held(sums);
     }
     let level = sums.level;
@@ -157,68 +171,79 @@ impl WithSimd for AddHeld<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let (k, width) = (self.0.k, entries(self.0.d));
-        let Held { rows, features, shares, panel } = &mut self.0.held;
-        let vectors = *rows / S::F64_LANES;
-        let mut pairs = (0..=self.0.d).flat_map(|i| (0..=i).map(move |j| (i, j)));
-        let (panel, _) = S::as_mut_simd_f64s(panel);
-        let panel = &mut panel.as_chunks_mut::<PANEL>().0[..vectors];
-        for first in (0..width).step_by(PANEL) {
-            for q in 0..PANEL {
-                // What pads the last panel is summed up, and not read.
-                let (i, j) = pairs.next().unwrap_or_default();
-                let lane = |i: usize| &S::as_simd_f64s(&features[i * STRIDE..][..STRIDE]).0[..vectors];
-                for ((products, a), b) in panel.iter_mut().zip(lane(i)).zip(lane(j)) {
-                    products[q] = simd.mul_f64s(*a, *b);
-                }
-            }
-            let mut panels = Panels { sums: &mut self.0.sums, width, first };
-            let mut c = 0;
-            while c < k {
-                let shares = &shares[c * STRIDE..];
-                c += match k - c {
-                    1 => panels.add::<S, 1>(simd, panel, shares, c),
-                    2 => panels.add::<S, 2>(simd, panel, shares, c),
-                    3.. if S::REGISTER_COUNT < 32 => panels.add::<S, 2>(simd, panel, shares, c),
-                    3 => panels.add::<S, 3>(simd, panel, shares, c),
-                    _ => panels.add::<S, 4>(simd, panel, shares, c),
-                };
-            }
+        if S::REGISTER_COUNT >= MANY {
+            panels::<S, 4, 4>(simd, self.0);
+        } else {
+            panels::<S, 6, 2>(simd, self.0);
         }
     }
 }
 
-/// The sums of all components, and where those of a panel begin.
-struct Panels<'a> {
-    sums: &'a mut [f64],
-    width: usize,
-    first: usize,
+/// Adds panels of `P` products to `C` components at a time.
+#[inline(always)]
+fn panels<S: Simd, const P: usize, const C: usize>(simd: S, sums: &mut Accumulator) {
+    let (k, width) = (sums.k, entries(sums.d));
+    let Held { rows, features, shares, panel } = &mut sums.held;
+    let vectors = *rows / S::F64_LANES;
+    let lane = |i: usize| &S::as_simd_f64s(&features[i * STRIDE..][..STRIDE]).0[..vectors];
+    let mut pairs = (0..=sums.d).flat_map(|i| (0..=i).map(move |j| (i, j)));
+    let (panel, _) = S::as_mut_simd_f64s(panel);
+    let panel = &mut panel.as_chunks_mut::<P>().0[..vectors];
+    for first in (0..triangle(sums.d + 1)).step_by(P) {
+        let (mut a, mut b) = ([lane(0); P], [lane(0); P]);
+        for q in 0..P {
+            // What pads the last panel is summed up, and not read.
+            let (i, j) = pairs.next().unwrap_or_default();
+            (a[q], b[q]) = (lane(i), lane(j));
+        }
+        for (v, products) in panel.iter_mut().enumerate() {
+            for q in 0..P {
+                products[q] = simd.mul_f64s(a[q][v], b[q][v]);
+            }
+        }
+        let mut panel = Panel { products: panel, shares, sums: &mut sums.sums[first..], width };
+        let mut c = 0;
+        while c < k {
+            c += match (k - c).min(C) {
+                1 => panel.add::<1>(simd, c),
+                2 => panel.add::<2>(simd, c),
+                3 => panel.add::<3>(simd, c),
+                _ => panel.add::<C>(simd, c),
+            };
+        }
+    }
 }
 
-impl Panels<'_> {
-    /// Adds the products of a panel to those of `C` components from `c`; gives `C`.
+/// Products of the rows, their shares, and the sums of all components from the panel's first on.
+struct Panel<'a, S: Simd, const P: usize> {
+    products: &'a [[S::f64s; P]],
+    shares: &'a [f64],
+    sums: &'a mut [f64],
+    width: usize,
+}
+
+impl<S: Simd, const P: usize> Panel<'_, S, P> {
+    /// Adds the products to the sums of `C` components from `c`; gives `C`.
     #[inline(always)]
-    fn add<S: Simd, const C: usize>(
-        &mut self,
-        simd: S,
-        panel: &[[S::f64s; PANEL]],
-        shares: &[f64],
-        c: usize,
-    ) -> usize {
+    fn add<const C: usize>(&mut self, simd: S, c: usize) -> usize {
+        let rows = self.products.len();
         let lanes: [&[S::f64s]; C] =
-            std::array::from_fn(|c| &S::as_simd_f64s(&shares[c * STRIDE..][..STRIDE]).0[..panel.len()]);
-        let mut own = [[simd.splat_f64s(0.0); PANEL]; C];
-        for (v, products) in panel.iter().enumerate() {
-            for c in 0..C {
-                let share = lanes[c][v];
-                for q in 0..PANEL {
-                    own[c][q] = simd.mul_add_e_f64s(share, products[q], own[c][q]);
+            std::array::from_fn(|i| &S::as_simd_f64s(&self.shares[(c + i) * STRIDE..][..STRIDE]).0[..rows]);
+        let mut own = [[simd.splat_f64s(0.0); P]; C];
+        for (v, products) in self.products.iter().enumerate() {
+            let mut shares = [simd.splat_f64s(0.0); C];
+            for i in 0..C {
+                shares[i] = lanes[i][v];
+            }
+            for q in 0..P {
+                for i in 0..C {
+                    own[i][q] = simd.mul_add_e_f64s(shares[i], products[q], own[i][q]);
                 }
             }
         }
         for (i, own) in own.into_iter().enumerate() {
-            let sums = &mut self.sums[(c + i) * self.width + self.first..][..PANEL];
-            for q in 0..PANEL {
+            let sums = &mut self.sums[(c + i) * self.width..][..P];
+            for q in 0..P {
                 sums[q] += simd.reduce_sum_f64s(own[q]);
             }
         }
