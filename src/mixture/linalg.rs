@@ -180,6 +180,7 @@ pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
         4 => by_column(l, scale, 4, inverse),
         5 => by_column(l, scale, 5, inverse),
         6 => by_column(l, scale, 6, inverse),
+        ..=SMALL => by_column(l, scale, d, inverse),
         _ => by_row(l, scale, d, inverse),
     }
 }

@@ -15,9 +15,9 @@ pub struct Factorised {
     pub density: Density,
 }
 
-/// Models of kwargs that are kept, and their bytes together.
+/// Models of kwargs that are kept, and their bytes together: with models and factors they take about three times as many.
 const KEPT: usize = 8;
-const BYTES: usize = 1 << 24;
+const BYTES: usize = 1 << 23;
 
 /// Bytes and what they were unpacked to, the last used first.
 type Recent = VecDeque<(Vec<u8>, Arc<Factorised>)>;
@@ -92,10 +92,10 @@ fn recent() -> MutexGuard<'static, Recent> {
 fn keep(bytes: Vec<u8>, made: &Arc<Factorised>) {
     let mut recent = recent();
     recent.push_front((bytes, made.clone()));
-    let mut bytes = 0;
+    let mut total = 0;
     let fit = recent.iter().take(KEPT).take_while(|(kept, _)| {
-        bytes += kept.len();
-        bytes <= BYTES
+        total += kept.len();
+        total <= BYTES
     });
     let fit = fit.count();
     recent.truncate(fit);

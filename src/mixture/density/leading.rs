@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::log_joint::{panel_row, panel_start, LogJoint, PANEL};
+use super::log_joint::{padding, panel_row, panel_start, LogJoint, PANEL};
 use super::{Density, Factors, Form};
 use crate::mixture::linalg::Numbers;
 use crate::mixture::rows::Block;
@@ -15,9 +15,9 @@ const WIDE: usize = 48;
 /// Components from which an order is worth its making.
 const SEVERAL: usize = 4;
 
-/// How many features decide: they cost a 64th of the norms of all.
+/// How many features decide: they cost a 64th of the norms of all, and fill panels of their factor.
 fn leading(d: usize) -> usize {
-    (d / 8).next_multiple_of(PANEL).max(2 * PANEL)
+    (d / 8).next_multiple_of(PANEL).max(2 * PANEL) - padding(d)
 }
 
 /// The density of the leading features.
@@ -68,13 +68,13 @@ impl Leading {
 }
 
 impl Factors {
-    /// The leading rows of triangles in panels, which are whole panels.
+    /// The leading rows of triangles in panels, which are whole panels with the padding before them.
     fn leading(&self, rows: usize) -> Self {
         let (mut values, mut log_det) = (Numbers::new(), Numbers::new());
         for panels in self.values.chunks_exact(self.values.len() / self.log_det.len().max(1)) {
-            let diagonal = (0..rows).filter_map(|i| panel_row(panels, i).last());
+            let diagonal = (0..rows).filter_map(|i| panel_row(panels, rows, i).last());
             log_det.push(diagonal.map(|a| a.ln()).sum());
-            values.extend_from_slice(&panels[..panel_start(rows / PANEL)]);
+            values.extend_from_slice(&panels[..panel_start(rows.div_ceil(PANEL))]);
         }
         let (values, log_det) = (Arc::new(values), Arc::new(log_det));
         Self { form: Form::Panels, values, log_det, place: self.place.clone() }

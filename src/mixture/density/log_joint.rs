@@ -86,8 +86,8 @@ impl<S: Simd> Joint<'_, S> {
 
 /// How `‖A (x − μ)‖²` is computed for the rows of a lane.
 trait Norm {
-    /// Scratch numbers needed for `d` features of as many rows as `stride`.
-    fn scratch(_d: usize, _stride: usize) -> usize {
+    /// Scratch vectors needed for `d` features, and differences of as many `vectors` of rows.
+    fn scratch(_d: usize, _vectors: usize) -> usize {
         0
     }
 
@@ -110,15 +110,16 @@ fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
     let LogJoint { density, block, components, first, leaving } = of;
     let d = density.d;
     let stride = block.stride().max(1);
-    block.scratch.resize(N::scratch(d, stride));
+    let several = block.responsibilities.len() >= (first + SEVERAL) * stride;
+    let origin = density.origin.as_ref().filter(|_| several);
+    let shared = if origin.is_some() { stride / S::F64_LANES } else { 0 };
+    block.scratch.resize(N::scratch(d, shared) * S::F64_LANES);
     let (features, _) = S::as_simd_f64s(&block.features[..d * block.stride()]);
     let (scratch, _) = S::as_mut_simd_f64s(&mut block.scratch);
     let (largest, _) = S::as_mut_simd_f64s(&mut block.log_density);
     if first == 0 {
         largest.fill(simd.splat_f64s(LOWEST));
     }
-    let several = block.responsibilities.len() >= (first + SEVERAL) * stride;
-    let origin = density.origin.as_ref().filter(|_| several);
     if let Some(origin) = origin {
         N::subtract::<S>(simd, features, &origin.point, scratch);
     }
@@ -211,13 +212,13 @@ impl Norm for Diagonal {
 struct Panels<const V: usize>;
 
 impl<const V: usize> Norm for Panels<V> {
-    fn scratch(d: usize, stride: usize) -> usize {
-        d.next_multiple_of(PANEL) * stride
+    fn scratch(d: usize, vectors: usize) -> usize {
+        (padding(d) + d) * vectors.max(V)
     }
 
     #[inline(always)]
     fn subtract<S: Simd>(simd: S, features: &[S::f64s], origin: &[f64], scratch: &mut [S::f64s]) {
-        let groups = scratch.as_chunks_mut::<V>().0.chunks_exact_mut(origin.len().next_multiple_of(PANEL));
+        let groups = scratch.as_chunks_mut::<V>().0.chunks_exact_mut(padding(origin.len()) + origin.len());
         for (g, differences) in groups.enumerate() {
             subtract(simd, features, g, origin, differences);
         }
@@ -234,7 +235,8 @@ impl<const V: usize> Norm for Panels<V> {
         let vectors = joint.out.len();
         let (zero, two) = (simd.splat_f64s(0.0), simd.splat_f64s(2.0));
         let (differences, _) = scratch.as_chunks_mut::<V>();
-        let width = mean.len().next_multiple_of(PANEL);
+        let padding = padding(mean.len());
+        let width = padding + mean.len();
         for g in 0..vectors / V {
             let differences = if offset.is_empty() {
                 subtract(simd, features, g, mean, &mut differences[..width]);
@@ -249,9 +251,10 @@ impl<const V: usize> Norm for Panels<V> {
                 entries = rest;
                 let (square, corner) = own.split_at((panel - 1) * PANEL);
                 let (before, beside) = differences.split_at(square.len());
+                let zeros = padding.min(square.len());
                 let z = offset.next().copied().unwrap_or_default();
                 let mut z = z.map(|z| [simd.splat_f64s(z); V]);
-                for (a, x) in square.iter().zip(before) {
+                for (a, x) in square[zeros..].iter().zip(&before[zeros..]) {
                     for i in 0..PANEL {
                         let a = simd.splat_f64s(a[i]);
                         for v in 0..V {
@@ -291,7 +294,7 @@ impl<const V: usize> Norm for Panels<V> {
     }
 }
 
-/// `x − origin` of group `g` of `V` vectors of rows, zero for what pads the features.
+/// `x − origin` of group `g` of `V` vectors of rows, after zeros where the factor has some.
 #[inline(always)]
 fn subtract<S: Simd, const V: usize>(
     simd: S,
@@ -301,22 +304,29 @@ fn subtract<S: Simd, const V: usize>(
     differences: &mut [[S::f64s; V]],
 ) {
     let vectors = features.len() / origin.len();
-    for ((lane, origin), difference) in features.chunks_exact(vectors).zip(origin).zip(&mut *differences) {
+    let (zeros, differences) = differences.split_at_mut(padding(origin.len()));
+    zeros.fill([simd.splat_f64s(0.0); V]);
+    for ((lane, origin), difference) in features.chunks_exact(vectors).zip(origin).zip(differences) {
         let (x, origin) = (&lane[g * V..][..V], simd.splat_f64s(*origin));
         for v in 0..V {
             difference[v] = simd.sub_f64s(x[v], origin);
         }
     }
-    differences[origin.len()..].fill([simd.splat_f64s(0.0); V]);
+}
+
+/// Rows and columns of zeros before those of a factor: its panels end where it does, and the longest are full.
+pub const fn padding(d: usize) -> usize {
+    d.next_multiple_of(PANEL) - d
 }
 
 /// A packed lower triangle in panels: for each panel of rows and each column up to its last row, one entry of each row,
-/// zero above the diagonal and below the last row.
+/// zero above the diagonal and in the padding.
 pub fn panels(packed: &[f64], d: usize) -> Vec<f64> {
-    let mut panels = Vec::new();
-    for first in (0..d).step_by(PANEL) {
+    let (mut panels, padding) = (Vec::new(), padding(d));
+    for first in (0..d + padding).step_by(PANEL) {
         for j in 0..first + PANEL {
-            let entry = |i| if i < d && j <= i { packed[triangle(i) + j] } else { 0.0 };
+            let within = |i| (padding..=i).contains(&j);
+            let entry = |i| if within(i) { packed[triangle(i - padding) + j - padding] } else { 0.0 };
             panels.extend((first..first + PANEL).map(entry));
         }
     }
@@ -328,7 +338,9 @@ pub const fn panel_start(panel: usize) -> usize {
     PANEL * PANEL * panel * (panel + 1) / 2
 }
 
-/// Row `i` of a lower triangle in panels, up to its diagonal.
-pub fn panel_row(panels: &[f64], i: usize) -> impl Iterator<Item = &f64> {
-    panels[panel_start(i / PANEL)..].iter().skip(i % PANEL).step_by(PANEL).take(i + 1)
+/// Row `i` of a lower triangle of order `d` in panels, up to its diagonal.
+pub fn panel_row(panels: &[f64], d: usize, i: usize) -> impl Iterator<Item = &f64> {
+    let (padding, row) = (padding(d), padding(d) + i);
+    let columns = panels[panel_start(row / PANEL)..].iter().skip(row % PANEL).step_by(PANEL);
+    columns.skip(padding).take(i + 1)
 }

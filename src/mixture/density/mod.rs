@@ -183,7 +183,7 @@ impl Density {
         let factor = self.factors.of(c);
         let entry = |i: usize| match self.factors.form {
             Form::Triangular => factor[triangle(i)..].iter().zip(&difference[..=i]).map(|(a, x)| a * x).sum(),
-            Form::Panels => panel_row(factor, i).zip(&difference[..=i]).map(|(a, x)| a * x).sum(),
+            Form::Panels => panel_row(factor, self.d, i).zip(&difference[..=i]).map(|(a, x)| a * x).sum(),
             Form::Diagonal => factor[i] * difference[i],
         };
         let z: Vec<f64> = (0..self.d).map(entry).collect();

@@ -4,21 +4,20 @@
 //! A_c (x − μ_c) = A_c (x − o) + z_c,   z_c = −A_c (μ_c − o)
 //! ```
 
-use super::log_joint::{panel_row, PANEL};
+use super::log_joint::{padding, panel_row};
 use super::{Factors, Form};
 use crate::mixture::model::Model;
 use crate::mixture::simd::Level;
 use crate::mixture::statistics::products_are_worth;
 
 /// Components from which an origin is worth its differences.
-pub const SEVERAL: usize = 4;
-/// Squared distance, in variances of a feature of a component: so many times grows the rounding error of a scatter that is
-/// taken about a point so far from the mean, and as its root that of a norm.
-const FAR: f64 = 16.0;
+pub const SEVERAL: usize = 8;
+/// Distance of a mean in deviations of a feature of its component: so many times grows the rounding error of a norm.
+const FAR: f64 = 4.0;
 
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// The mean of the mixture.
+    /// Near the mean of the mixture, and of few digits: what is as round lies as far from it as from each mean to the bit.
     pub point: Vec<f64>,
     /// `z_c` of factors in panels, each padded as they are.
     offsets: Vec<f64>,
@@ -36,19 +35,27 @@ impl Origin {
         if !gains {
             return None;
         }
-        let point = model.weights().dot(model.means()).to_vec();
-        let near =
-            |((c, j), mean): ((usize, usize), &f64)| (mean - point[j]).powi(2) <= FAR * model.variance(c, j);
+        let mut point = model.weights().dot(model.means()).to_vec();
+        for (j, o) in point.iter_mut().enumerate() {
+            let smallest = (0..k).map(|c| model.variance(c, j)).fold(f64::INFINITY, f64::min);
+            let unit = power_of_two(smallest.sqrt());
+            *o = (*o / unit).round() * unit;
+        }
+        let near = |((c, j), mean): ((usize, usize), &f64)| {
+            (mean - point[j]).abs() <= FAR * model.variance(c, j).sqrt()
+        };
         if !model.means().indexed_iter().all(near) {
             return None;
         }
         let mut offsets = Vec::new();
         if factors.form == Form::Panels {
+            offsets.reserve(k * (padding(d) + d));
             for (c, mean) in model.means().outer_iter().enumerate() {
-                let difference: Vec<f64> = mean.iter().zip(&point).map(|(mean, o)| o - mean).collect();
-                let row = |i| panel_row(factors.of(c), i).zip(&difference).map(|(a, x)| a * x).sum::<f64>();
+                offsets.extend(std::iter::repeat_n(0.0, padding(d)));
+                let differences = || point.iter().zip(mean).map(|(o, mean)| o - mean);
+                let row =
+                    |i| panel_row(factors.of(c), d, i).zip(differences()).map(|(a, x)| a * x).sum::<f64>();
                 offsets.extend((0..d).map(row));
-                offsets.resize(offsets.len().next_multiple_of(PANEL), 0.0);
             }
         }
         Some(Self { point, offsets })
@@ -59,4 +66,9 @@ impl Origin {
         let len = self.offsets.len() / k.max(1);
         &self.offsets[c * len..][..len]
     }
+}
+
+/// The largest that is not above a positive number.
+fn power_of_two(x: f64) -> f64 {
+    f64::from_bits(x.to_bits() & f64::INFINITY.to_bits())
 }

@@ -56,7 +56,7 @@ fn collinear(model: &Model, common: f64) -> Model {
 
 #[test]
 fn differences_from_one_origin_do_as_well_as_those_from_each_mean() {
-    let shapes = [(7, 4), (8, 20), (30, 5), (51, 16)];
+    let shapes = [(7, 8), (8, 20), (30, 9), (51, 16)];
     for (kind, (d, k)) in [Full, Tied].into_iter().flat_map(|kind| shapes.map(|shape| (kind, shape))) {
         let apart = model(kind, k, d, 3);
         assert!(spread_out(&apart, 10.0).density().unwrap().origin.is_none());
@@ -80,6 +80,37 @@ fn differences_from_one_origin_do_as_well_as_those_from_each_mean() {
             }
         }
     }
+}
+
+#[test]
+fn whole_numbers_lie_as_far_from_an_origin_as_from_each_mean() {
+    let (d, k) = (9, 11);
+    let whole = |i: usize| ((i * i * 7 + i * 3) % 5) as f64 - 2.0;
+    let means = Array2::from_shape_fn((k, d), |(c, j)| whole(c * d + j));
+    let covariances = Array3::from_shape_fn((k, d, d), |(_, i, j)| f64::from(u8::from(i == j)));
+    let weights = Array1::from_elem(k, 1.0 / k as f64);
+    let model = Model::new(names(d), Full, weights, means, covariances).unwrap();
+    let rows = Sample {
+        columns: (0..d).map(|j| (j..j + 100).map(whole).collect()).collect(),
+        weight: vec![1.0; 100],
+    };
+    let density = model.density().unwrap();
+    assert!(density.origin.is_some());
+    let (mut one, mut other) = (loaded(&rows, k), loaded(&rows, k));
+    density.log_joint(&mut one);
+    Density { origin: None, ..density }.log_joint(&mut other);
+    for c in 0..k {
+        assert_eq!(one.component(c), other.component(c));
+    }
+}
+
+#[test]
+fn means_whose_squares_overflow_have_no_origin() {
+    let (d, k) = (8, 8);
+    let means = Array2::from_shape_fn((k, d), |(c, _)| c as f64 * 1e200);
+    let covariances = Array3::from_shape_fn((1, d, d), |(_, i, j)| if i == j { 1.5e307 } else { 0.0 });
+    let model = Model::new(names(d), Tied, Array1::from_elem(k, 0.125), means, covariances).unwrap();
+    assert!(model.density().unwrap().origin.is_none());
 }
 
 #[test]

@@ -21,8 +21,9 @@ use crate::mixture::simd::{Lanes, Level};
 const HELD: usize = 480;
 /// Length of a lane: not a power of two, whose lanes would compete for the same places of a cache.
 const STRIDE: usize = HELD + 4 * PAD;
-/// Products in a panel at most, and a multiple of what any panel has.
+/// Products in a panel, at most.
 const PANEL: usize = 6;
+/// Numbers that are whole panels, whatever their width.
 const PADDED: usize = 12;
 /// Registers for more than twelve sums beside what is multiplied.
 const MANY: usize = 32;
