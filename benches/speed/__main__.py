@@ -43,10 +43,10 @@ def main() -> None:
         began = time.perf_counter()
         results[name] = list(section())
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-    print(printed(results))
     into = wanted.into.resolve() if wanted.into else None if wanted.quick else RESULTS
     if into is not None:
         into.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(printed(results))
     if into == RESULTS:
         write_pages()
 
