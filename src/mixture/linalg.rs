@@ -198,11 +198,7 @@ fn by_column(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
             inverse[triangle(i) + j] = s / l[i * d + i];
         }
     }
-    for i in 0..d {
-        for j in 0..=i {
-            inverse[triangle(i) + j] /= scale[j];
-        }
-    }
+    unscale(scale, d, inverse);
 }
 
 /// The same sums, a row of entries at a time.
@@ -220,6 +216,12 @@ fn by_row(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
             *s /= l[i];
         }
     }
+    unscale(scale, d, inverse);
+}
+
+/// `X diag(1/scale)`.
+#[inline(always)]
+fn unscale(scale: &[f64], d: usize, inverse: &mut [f64]) {
     for i in 0..d {
         for (x, scale) in inverse[triangle(i)..triangle(i + 1)].iter_mut().zip(scale) {
             *x /= scale;

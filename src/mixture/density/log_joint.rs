@@ -213,12 +213,12 @@ struct Panels<const V: usize>;
 
 impl<const V: usize> Norm for Panels<V> {
     fn scratch(d: usize, vectors: usize) -> usize {
-        (padding(d) + d) * vectors.max(V)
+        padded(d) * vectors.max(V)
     }
 
     #[inline(always)]
     fn subtract<S: Simd>(simd: S, features: &[S::f64s], origin: &[f64], scratch: &mut [S::f64s]) {
-        let groups = scratch.as_chunks_mut::<V>().0.chunks_exact_mut(padding(origin.len()) + origin.len());
+        let groups = scratch.as_chunks_mut::<V>().0.chunks_exact_mut(padded(origin.len()));
         for (g, differences) in groups.enumerate() {
             subtract(simd, features, g, origin, differences);
         }
@@ -235,8 +235,7 @@ impl<const V: usize> Norm for Panels<V> {
         let vectors = joint.out.len();
         let (zero, two) = (simd.splat_f64s(0.0), simd.splat_f64s(2.0));
         let (differences, _) = scratch.as_chunks_mut::<V>();
-        let padding = padding(mean.len());
-        let width = padding + mean.len();
+        let (width, padding) = (padded(mean.len()), padding(mean.len()));
         for g in 0..vectors / V {
             let differences = if offset.is_empty() {
                 subtract(simd, features, g, mean, &mut differences[..width]);
@@ -314,16 +313,21 @@ fn subtract<S: Simd, const V: usize>(
     }
 }
 
+/// Rows of whole panels.
+pub const fn padded(d: usize) -> usize {
+    d.next_multiple_of(PANEL)
+}
+
 /// Rows and columns of zeros before those of a factor: its panels end where it does, and the longest are full.
 pub const fn padding(d: usize) -> usize {
-    d.next_multiple_of(PANEL) - d
+    padded(d) - d
 }
 
 /// A packed lower triangle in panels: for each panel of rows and each column up to its last row, one entry of each row,
 /// zero above the diagonal and in the padding.
 pub fn panels(packed: &[f64], d: usize) -> Vec<f64> {
     let (mut panels, padding) = (Vec::new(), padding(d));
-    for first in (0..d + padding).step_by(PANEL) {
+    for first in (0..padded(d)).step_by(PANEL) {
         for j in 0..first + PANEL {
             let within = |i| (padding..=i).contains(&j);
             let entry = |i| if within(i) { packed[triangle(i - padding) + j - padding] } else { 0.0 };

@@ -4,7 +4,7 @@
 //! A_c (x − μ_c) = A_c (x − o) + z_c,   z_c = −A_c (μ_c − o)
 //! ```
 
-use super::log_joint::{padding, panel_row};
+use super::log_joint::{padded, padding, panel_row};
 use super::{Factors, Form};
 use crate::mixture::model::Model;
 use crate::mixture::simd::Level;
@@ -26,38 +26,13 @@ pub struct Origin {
 impl Origin {
     /// Unless a mean lies [`FAR`] from it, or nothing is gained by it.
     pub fn new(model: &Model, factors: &Factors) -> Option<Self> {
-        let (k, d) = (model.k(), model.d());
         let gains = match factors.form {
-            Form::Panels => k >= SEVERAL,
-            Form::Triangular => products_are_worth(k, d, Level::chosen()),
+            Form::Panels => model.k() >= SEVERAL,
+            Form::Triangular => products_are_worth(model.k(), model.d(), Level::chosen()),
             Form::Diagonal => false,
         };
-        if !gains {
-            return None;
-        }
-        let mut point = model.weights().dot(model.means()).to_vec();
-        for (j, o) in point.iter_mut().enumerate() {
-            let smallest = (0..k).map(|c| model.variance(c, j)).fold(f64::INFINITY, f64::min);
-            let unit = power_of_two(smallest.sqrt());
-            *o = (*o / unit).round() * unit;
-        }
-        let near = |((c, j), mean): ((usize, usize), &f64)| {
-            (mean - point[j]).abs() <= FAR * model.variance(c, j).sqrt()
-        };
-        if !model.means().indexed_iter().all(near) {
-            return None;
-        }
-        let mut offsets = Vec::new();
-        if factors.form == Form::Panels {
-            offsets.reserve(k * (padding(d) + d));
-            for (c, mean) in model.means().outer_iter().enumerate() {
-                offsets.extend(std::iter::repeat_n(0.0, padding(d)));
-                let differences = || point.iter().zip(mean).map(|(o, mean)| o - mean);
-                let row =
-                    |i| panel_row(factors.of(c), d, i).zip(differences()).map(|(a, x)| a * x).sum::<f64>();
-                offsets.extend((0..d).map(row));
-            }
-        }
+        let point = gains.then(|| middle(model)).filter(|point| is_near(model, point))?;
+        let offsets = if factors.form == Form::Panels { offsets(model, factors, &point) } else { Vec::new() };
         Some(Self { point, offsets })
     }
 
@@ -66,6 +41,33 @@ impl Origin {
         let len = self.offsets.len() / k.max(1);
         &self.offsets[c * len..][..len]
     }
+}
+
+/// The mean of the mixture in whole numbers of a power of two below the least deviation of a feature.
+fn middle(model: &Model) -> Vec<f64> {
+    let rounded = |(j, mean): (usize, f64)| {
+        let least = (0..model.k()).map(|c| model.variance(c, j)).fold(f64::INFINITY, f64::min);
+        let unit = power_of_two(least.sqrt());
+        (mean / unit).round() * unit
+    };
+    model.weights().dot(model.means()).into_iter().enumerate().map(rounded).collect()
+}
+
+fn is_near(model: &Model, point: &[f64]) -> bool {
+    let near =
+        |((c, j), mean): ((usize, usize), &f64)| (mean - point[j]).abs() <= FAR * model.variance(c, j).sqrt();
+    model.means().indexed_iter().all(near)
+}
+
+fn offsets(model: &Model, factors: &Factors, point: &[f64]) -> Vec<f64> {
+    let d = model.d();
+    let mut offsets = Vec::with_capacity(model.k() * padded(d));
+    for (c, mean) in model.means().outer_iter().enumerate() {
+        let differences = || point.iter().zip(mean).map(|(o, mean)| o - mean);
+        let row = |i| panel_row(factors.of(c), d, i).zip(differences()).map(|(a, x)| a * x).sum::<f64>();
+        offsets.extend(std::iter::repeat_n(0.0, padding(d)).chain((0..d).map(row)));
+    }
+    offsets
 }
 
 /// The largest that is not above a positive number.
