@@ -1,8 +1,9 @@
 """Seconds of several sides, taken in turns.
 
-A side runs in blocks of calls and the sides take turns, so that a busy moment of the machine hits
-all of them. The threads of a BLAS spin for some milliseconds after a call, waiting for the next
-one, and would take the cores of whoever comes then: hence blocks, and a pause before each.
+A side runs in blocks of calls, as long for all sides, and the sides take turns, so that a busy
+moment of the machine hits all of them. The threads of a BLAS spin for some milliseconds after a
+call, waiting for the next one, and would take the cores of whoever comes then: hence blocks, and a
+pause before each.
 """
 
 from __future__ import annotations
@@ -17,16 +18,15 @@ Result = dict[str, Any]
 
 
 class Effort(NamedTuple):
-    """Turns, seconds of calls of one side in a turn (at least one call, at most `most`), pauses."""
+    """Turns, seconds of calls of one side in a turn (at least one call), pauses."""
 
     rounds: int = 3
     block: float = 0.2
-    most: int = 25
     pause: float = 0.15
 
 
 LONG, TOO_LONG = 0.5, 10.0  # seconds
-FULL, QUICK = Effort(), Effort(rounds=1, block=0.03, most=5, pause=0.05)
+FULL, QUICK = Effort(), Effort(rounds=1, block=0.03, pause=0.05)
 
 
 def seconds(work: Work) -> float:
@@ -41,10 +41,10 @@ def in_turns(sides: dict[str, Work], effort: Effort) -> dict[str, list[list[floa
     calls, rounds = {}, {}
     for name, work in sides.items():
         with on_its_threads(work):
-            first = seconds(
-                work
-            )  # fills caches and starts threads; counts only for what takes long
-        calls[name] = min(effort.most, max(1, round(effort.block / first)))
+            # Fills caches and starts threads; counts only for what takes long.
+            first = seconds(work)
+            usual = min(first, seconds(work)) if first < effort.block else first
+        calls[name] = max(1, round(effort.block / usual))
         rounds[name] = effort.rounds if first < TOO_LONG else 1
         if first > LONG:
             turns[name].append([first])

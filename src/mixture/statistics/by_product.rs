@@ -40,6 +40,8 @@ pub fn is_worth(k: usize, d: usize, level: Level) -> bool {
 fn several(d: usize, registers: usize) -> usize {
     match (d, registers >= MANY) {
         (..4, _) | (..6, true) => usize::MAX,
+        (..8, true) => 8,
+        (..64, true) => 16,
         (_, true) => 32,
         (..6, false) => 16,
         (_, false) => (d / 2).clamp(8, 32),
