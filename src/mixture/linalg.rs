@@ -25,6 +25,14 @@ pub fn asymmetry(d: usize, entry: impl Fn(usize, usize) -> f64) -> Option<(usize
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotPositiveDefinite(pub usize);
 
+/// The logarithm of a determinant.
+pub type LogDet = Result<f64, NotPositiveDefinite>;
+
+/// Multiply-adds of about a Cholesky factor of order `d` and its inverse.
+pub const fn factor_work(d: usize) -> usize {
+    d.saturating_pow(3)
+}
+
 /// `A` with `Σ⁻¹ = AᵀA`, a packed lower triangle, and `ln det A = −½ ln det Σ`.
 ///
 /// Σ is scaled to unit diagonal first, `Σ = D^½ C D^½`, `C = LLᵀ`, `A = L⁻¹ D^-½`, so that the verdict on
@@ -33,20 +41,16 @@ pub struct NotPositiveDefinite(pub usize);
 /// # Errors
 /// The feature whose pivot is not positive.
 pub fn precision_factor(covariance: &[f64], d: usize) -> Result<(Numbers, f64), NotPositiveDefinite> {
-    let mut factor = Numbers::with_capacity(triangle(d));
-    let log_det = push_precision_factor(covariance, d, &mut factor)?;
+    let mut factor = Numbers::from_elem(0.0, triangle(d));
+    let log_det = write_precision_factor(covariance, d, &mut factor)?;
     Ok((factor, log_det))
 }
 
-/// The same at the end of other factors.
+/// The same, left in `factor`.
 ///
 /// # Errors
 /// As [`precision_factor`].
-pub fn push_precision_factor(
-    covariance: &[f64],
-    d: usize,
-    factors: &mut Numbers,
-) -> Result<f64, NotPositiveDefinite> {
+pub fn write_precision_factor(covariance: &[f64], d: usize, factor: &mut [f64]) -> LogDet {
     with_room(d * (d + 1), |room| {
         let (scale, l) = room.split_at_mut(d);
         for (j, s) in scale.iter_mut().enumerate() {
@@ -67,9 +71,7 @@ pub fn push_precision_factor(
             return Err(NotPositiveDefinite(j));
         }
         let log_det = -pivots().zip(&*scale).map(|(pivot, s)| (pivot * s).ln()).sum::<f64>();
-        let first = factors.len();
-        factors.resize(first + triangle(d), 0.0);
-        inverse_lower(l, scale, d, &mut factors[first..]);
+        inverse_lower(l, scale, d, factor);
         Ok(log_det)
     })
 }

@@ -4,10 +4,37 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::OnceLock;
 
+use rayon::iter::{IndexedParallelIterator, ParallelIterator};
+use rayon::slice::ParallelSliceMut;
 use rayon::ThreadPool;
+use smallvec::SmallVec;
 
 /// Looks at whether the others are done, before sleeping until they are.
 const LOOKS: usize = 1 << 14;
+/// Multiply-adds that pay the division of work.
+const WORTH: usize = 1 << 18;
+
+/// Whether `count` tasks of so many multiply-adds are worth more threads than one.
+pub fn is_worth(count: usize, multiply_adds: usize) -> bool {
+    count > 1 && count.saturating_mul(multiply_adds) >= WORTH
+}
+
+/// What becomes of each chunk of `len` numbers, in their order: by the threads of the pool that the caller is of, if any,
+/// where the multiply-adds for a chunk [are worth it](is_worth).
+pub fn each_chunk<R: Send>(
+    numbers: &mut [f64],
+    len: usize,
+    multiply_adds: usize,
+    of: impl Fn(usize, &mut [f64]) -> R + Sync,
+) -> SmallVec<[R; 8]> {
+    let len = len.max(1);
+    if is_worth(numbers.len() / len, multiply_adds) && rayon::current_thread_index().is_some() {
+        let chunks = numbers.par_chunks_exact_mut(len).enumerate();
+        chunks.map(|(i, chunk)| of(i, chunk)).collect::<Vec<R>>().into()
+    } else {
+        numbers.chunks_exact_mut(len).enumerate().map(|(i, chunk)| of(i, chunk)).collect()
+    }
+}
 
 /// The results of `count` tasks in their order. Whoever is free takes the next one, in `room` of its own: the caller from
 /// the first on, and the pool's threads but one as they wake.
@@ -46,6 +73,25 @@ pub fn results<R, T: Send + Sync>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn chunks_are_filled_once_and_in_their_place_with_and_without_a_pool() {
+        let filled = |count: usize, len: usize, multiply_adds: usize| {
+            let mut numbers = vec![0.0; count * len];
+            let numbered = each_chunk(&mut numbers, len, multiply_adds, |i, chunk| {
+                chunk.iter_mut().for_each(|x| *x += i as f64);
+                i
+            });
+            assert_eq!(numbered.to_vec(), (0..count).collect::<Vec<_>>());
+            assert!(numbers.chunks_exact(len).enumerate().all(|(i, c)| c.iter().all(|x| *x == i as f64)));
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        for (count, len, multiply_adds) in [(0, 1, WORTH), (1, 9, WORTH), (5, 2, 1), (40, 20, WORTH)] {
+            filled(count, len, multiply_adds);
+            pool.install(|| filled(count, len, multiply_adds));
+        }
+        assert!(is_worth(2, WORTH) && !is_worth(1, WORTH) && !is_worth(5, 1));
+    }
 
     #[test]
     fn each_task_is_done_once_and_in_its_place() {

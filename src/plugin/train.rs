@@ -11,10 +11,13 @@ use super::check::{Nulls, Watched};
 use super::columns::{check_width, field_order, Given, Input, StartColumn, Table};
 use super::error::{Error, Place, Result, Role};
 use super::options::{Candidates, FitOptions, Init, OnFailure};
+use crate::mixture::linalg::factor_work;
 use crate::mixture::rows::Labels;
 use crate::mixture::start::Drawn;
+use crate::mixture::statistics::Scatter;
 use crate::mixture::{
-    self, start, Criterion, Density, Em, Execution, Model, Options, Pass, Rows, Statistics,
+    self, start, team, CovarianceType, Criterion, Density, Em, Execution, Model, Options, Pass, Rows,
+    Statistics,
 };
 
 /// From about this many fused multiply-adds on, threads pay.
@@ -123,7 +126,21 @@ pub fn em_step(
         return Ok(None);
     }
     let (model, kind) = (&given.model, given.model.covariance_type());
-    Ok(Some(Model::maximize(&table.features, kind, &statistics, covariance_floor, Some(model))?))
+    Ok(Some(maximized(&table, &statistics, kind, covariance_floor, Some(model))?))
+}
+
+/// The M-step, by the threads of the pool where there is enough to do for each component.
+fn maximized(
+    table: &Table,
+    statistics: &Statistics,
+    kind: CovarianceType,
+    floor: f64,
+    previous: Option<&Model>,
+) -> Result<Model> {
+    let maximize = || Model::maximize(&table.features, kind, statistics, floor, previous);
+    let whole = statistics.scatter_form() == Scatter::Full;
+    let shared = whole && team::is_worth(statistics.k(), factor_work(statistics.d()));
+    Ok(if shared { in_pool(maximize) } else { maximize() }?)
 }
 
 /// Rows and their responsibilities.
@@ -164,7 +181,7 @@ impl AssignedRows {
             return Ok(None);
         }
         let (kind, floor) = (options.covariance_type, options.covariance_floor);
-        Ok(Some(Model::maximize(&table.features, kind, &statistics, floor, None)?))
+        Ok(Some(maximized(table, &statistics, kind, floor, None)?))
     }
 }
 

@@ -10,13 +10,15 @@ mod full;
 mod spherical;
 mod tied;
 
-use std::cell::OnceCell;
+use std::sync::OnceLock;
 
 use ndarray::Array3;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Error, Result};
+use super::linalg::factor_work;
 use super::statistics::{Scatter, Statistics};
+use super::team;
 
 pub use floor::Floor;
 
@@ -144,18 +146,20 @@ fn component(
 }
 
 /// A covariance for each component: its own, or the pooled one where the component weighs nothing.
-fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut [f64])) -> Vec<f64> {
-    let shared = OnceCell::new();
-    let mut covariances = Vec::with_capacity(statistics.k() * form.covariance_len(statistics.d()));
-    for (c, &weight) in statistics.weight().iter().enumerate() {
-        let first = covariances.len();
+fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut [f64]) + Sync) -> Vec<f64> {
+    let (d, shared) = (statistics.d(), OnceLock::new());
+    let len = form.covariance_len(d);
+    let work = if form == Scatter::Full { factor_work(d) } else { d };
+    let mut covariances = vec![0.0; statistics.k() * len];
+    team::each_chunk(&mut covariances, len, work, |c, covariance| {
+        let weight = statistics.weight()[c];
         if weight > 0.0 {
-            covariances.extend(component(statistics, c, form, weight));
+            covariance.iter_mut().zip(component(statistics, c, form, weight)).for_each(|(s, x)| *s = x);
         } else {
-            covariances.extend_from_slice(shared.get_or_init(|| pooled(statistics, form)));
+            covariance.copy_from_slice(shared.get_or_init(|| pooled(statistics, form)));
         }
-        finish(&mut covariances[first..]);
-    }
+        finish(covariance);
+    });
     covariances
 }
 

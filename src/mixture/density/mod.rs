@@ -10,7 +10,7 @@
 //!
 //! (Bishop 2006, eq. 2.43 and 9.23.)
 
-use self::log_joint::{panel_row, panels, LogJoint, SMALL};
+use self::log_joint::{padded, panel_row, panel_start, panels, LogJoint, PANEL, SMALL};
 pub use self::nearby::{By, Nearby, MANY};
 use self::origin::Origin;
 use self::scores::{LogSumExp, MostProbable};
@@ -22,11 +22,14 @@ use ndarray::Axis;
 use smallvec::SmallVec;
 
 use super::error::{Error, Result};
-use super::linalg::{precision_factor, push_precision_factor, triangle, Numbers};
+use super::linalg::{
+    factor_work, precision_factor, triangle, write_precision_factor, LogDet, NotPositiveDefinite, Numbers,
+};
 use super::model::Model;
 use super::rows::{component_of, Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
 use super::statistics::Guess;
+use super::team;
 
 mod leading;
 mod log_joint;
@@ -237,30 +240,28 @@ impl Factors {
             true => Form::Panels,
             false => Form::Diagonal,
         };
-        let len = match form {
-            Form::Diagonal => d,
-            Form::Triangular | Form::Panels => triangle(d),
+        let (len, work) = match form {
+            Form::Diagonal => (d, d),
+            Form::Triangular => (triangle(d), factor_work(d)),
+            Form::Panels => (panel_start(padded(d) / PANEL), factor_work(d)),
         };
         let matrices = covariances.len_of(Axis(0));
-        let (mut values, mut log_dets) =
-            (Numbers::with_capacity(matrices * len), Numbers::with_capacity(matrices));
-        for (component, covariance) in covariances.outer_iter().enumerate() {
-            let standard = covariance.as_standard_layout();
-            let entries = standard.as_slice().unwrap_or_default();
-            let singular =
-                |j: usize| Error::NotPositiveDefinite { component, feature: model.features()[j].clone() };
-            log_dets.push(match form {
-                Form::Triangular => {
-                    push_precision_factor(entries, d, &mut values).map_err(|e| singular(e.0))?
-                }
-                Form::Panels => {
-                    let (factor, log_det) = precision_factor(entries, d).map_err(|e| singular(e.0))?;
-                    values.extend(panels(&factor, d));
-                    log_det
-                }
-                Form::Diagonal => push_reciprocal_deviations(entries, d, &mut values).map_err(singular)?,
-            });
-        }
+        let mut values = Numbers::from_elem(0.0, matrices * len);
+        let log_dets = team::each_chunk(&mut values, len, work, |component, factor| {
+            let covariance = covariances.index_axis(Axis(0), component);
+            let covariance = covariance.as_standard_layout();
+            let entries = covariance.as_slice().unwrap_or_default();
+            match form {
+                Form::Triangular => write_precision_factor(entries, d, factor),
+                Form::Panels => write_panels(entries, d, factor),
+                Form::Diagonal => write_reciprocal_deviations(entries, factor),
+            }
+        });
+        let named = |(component, log_det): (usize, LogDet)| {
+            let feature = |j: usize| model.features()[j].clone();
+            log_det.map_err(|e| Error::NotPositiveDefinite { component, feature: feature(e.0) })
+        };
+        let log_dets = log_dets.into_iter().enumerate().map(named).collect::<Result<Numbers>>()?;
         let place = (0..model.k()).map(|c| (c % log_dets.len()) as u32).collect();
         Ok(Self { form, values: Arc::new(values), log_det: Arc::new(log_dets), place })
     }
@@ -292,19 +293,22 @@ fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
     (reciprocals, bounds)
 }
 
-/// Adds `1/σ_j` of a diagonal of `d` variances, or of one variance for all features; gives the sum of their logs.
-fn push_reciprocal_deviations(
-    variances: &[f64],
-    d: usize,
-    factors: &mut Numbers,
-) -> std::result::Result<f64, usize> {
+/// Leaves a precision factor in panels; gives the logarithm of its determinant.
+fn write_panels(covariance: &[f64], d: usize, factor: &mut [f64]) -> LogDet {
+    let (packed, log_det) = precision_factor(covariance, d)?;
+    factor.copy_from_slice(&panels(&packed, d));
+    Ok(log_det)
+}
+
+/// Leaves `1/σ_j` of a diagonal of variances, or of one variance for all features; gives the sum of their logs.
+fn write_reciprocal_deviations(variances: &[f64], factor: &mut [f64]) -> LogDet {
     let mut log_det = 0.0;
-    for j in 0..d {
+    for (j, reciprocal) in factor.iter_mut().enumerate() {
         let deviation = variances[j % variances.len()].sqrt();
         if !(deviation > 0.0 && deviation.is_finite()) {
-            return Err(j);
+            return Err(NotPositiveDefinite(j));
         }
-        factors.push(1.0 / deviation);
+        *reciprocal = 1.0 / deviation;
         log_det -= deviation.ln();
     }
     Ok(log_det)

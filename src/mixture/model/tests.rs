@@ -1,8 +1,12 @@
 use ndarray::{array, Array1, Array2, Array3, Axis};
 
 use super::*;
+use crate::mixture::linalg::factor_work;
+use crate::mixture::pass::Pass;
+use crate::mixture::rows::Labels;
 use crate::mixture::statistics::Scatter;
-use crate::mixture::testing::{assert_all_close, bits, model, names};
+use crate::mixture::team;
+use crate::mixture::testing::{assert_all_close, bits, model, names, sample, whole_weights};
 
 fn made(
     features: &[&str],
@@ -270,4 +274,39 @@ fn models_are_near_whatever_the_order_of_their_components() {
         assert!(!a.is_near(&with(-0.21, 1.0)) && !a.is_near(&with(0.0, 1.5)) && !a.is_near(&with(0.0, 0.5)));
         assert!(!a.is_near(&model(kind, 2, 2, 5)) && !a.is_near(&model(kind, 3, 2, 6)));
     }
+}
+
+#[test]
+fn the_threads_of_a_pool_make_the_same_bits_of_large_covariances() {
+    // Ten rows a component: all its covariances are singular and clipped.
+    let (k, d) = (4, 45);
+    assert!(team::is_worth(k, factor_work(d)));
+    let rows = whole_weights(sample(10 * k, d, 3));
+    let component: Vec<Option<u32>> = (0..10 * k).map(|i| Some((i % k) as u32)).collect();
+    let statistics =
+        Pass::SEQUENTIAL.assigned(&rows, &Labels { k, component: &component }, Scatter::Full).unwrap();
+    let made = || {
+        let model = Model::maximize(&names(d), CovarianceType::Full, &statistics, 1e-3, None).unwrap();
+        let density = model.density().unwrap();
+        let log_dets: Vec<f64> = (0..k).map(|c| density.half_log_det(c)).collect();
+        let again = Pass::SEQUENTIAL.e_step(&rows, &density, Scatter::Full).unwrap();
+        (model, bits(&log_dets), again)
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    assert_eq!(pool.install(made), made());
+}
+
+#[test]
+fn the_first_of_several_singular_components_is_named_by_all_threads() {
+    let (k, d) = (8, 33);
+    let mut covariances = Array3::from_shape_fn((k, d, d), |(_, i, j)| f64::from(i == j));
+    for c in [3, 5, 7] {
+        covariances[[c, c, c]] = 0.0;
+    }
+    let (weights, means) = (Array1::from_elem(k, 1.0 / k as f64), Array2::zeros((k, d)));
+    let model = Model::new(names(d), CovarianceType::Full, weights, means, covariances).unwrap();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let error = || model.density().unwrap_err();
+    let expected = Error::NotPositiveDefinite { component: 3, feature: names(d)[3].clone() };
+    assert_eq!((error(), pool.install(error)), (expected.clone(), expected));
 }
