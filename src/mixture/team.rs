@@ -79,7 +79,9 @@ mod tests {
         let filled = |count: usize, len: usize, multiply_adds: usize| {
             let mut numbers = vec![0.0; count * len];
             let numbered = each_chunk(&mut numbers, len, multiply_adds, |i, chunk| {
-                chunk.iter_mut().for_each(|x| *x += i as f64);
+                for x in chunk {
+                    *x += i as f64;
+                }
                 i
             });
             assert_eq!(numbered.to_vec(), (0..count).collect::<Vec<_>>());

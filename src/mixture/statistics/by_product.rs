@@ -38,13 +38,18 @@ pub fn is_worth(k: usize, d: usize, level: Level) -> bool {
 
 /// Components from which sums of each alone take longer. Where registers are few, these do not stay in them.
 fn several(d: usize, registers: usize) -> usize {
-    match (d, registers >= MANY) {
-        (..4, _) | (..6, true) => usize::MAX,
-        (..8, true) => 8,
-        (..64, true) => 16,
-        (_, true) => 32,
-        (..6, false) => 16,
-        (_, false) => (d / 2).clamp(8, 32),
+    if registers >= MANY {
+        return match d {
+            0..6 => usize::MAX,
+            6..8 => 8,
+            8..64 => 16,
+            64.. => 32,
+        };
+    }
+    match d {
+        0..4 => usize::MAX,
+        4..6 => 16,
+        6.. => (d / 2).clamp(8, 32),
     }
 }
 
