@@ -107,6 +107,31 @@ def test_same_bits_for_any_number_of_threads() -> None:
     assert printed[0][1] == printed[1][1]
 
 
+# Threads of a pool have names; others have that of the process.
+COUNTS_THREADS = """
+from pathlib import Path
+import polars as pl, polars_gmm as pg
+row = pl.int_range(60_000, eager=True)
+df = pl.DataFrame({"x": row % 97 / 7, "y": row % 89 / 5})
+unit = [[1.0, 0.0], [0.0, 1.0]]
+model = pg.GaussianMixture([0.5, 0.5], [[0.0, 0.0], [9.0, 9.0]], [unit, unit], features=["x", "y"])
+def unnamed():
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return names.count(Path("/proc/self/comm").read_text())
+before = unnamed()
+df.gmm.fit("x", "y", k=2, init=model, tol=0, max_iter=3, on_iteration=lambda _: None)
+for max_iter in (3, 100):
+    df.gmm.fit("x", "y", k=2, init=model, tol=0, max_iter=max_iter)
+df.gmm.em_step(model)
+print(unnamed() - before)
+"""
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_no_threads_but_those_of_the_pool(threads: str) -> None:
+    assert run_python(COUNTS_THREADS, POLARS_MAX_THREADS=threads) == "0\n"
+
+
 def test_expression_and_frame_method_fit_the_same_model() -> None:
     df = many_rows()
     for options in [{}, {"weights": "w"}, {"init": "random", "covariance_type": "diag"}]:

@@ -43,7 +43,7 @@ def in_turns(sides: dict[str, Work], effort: Effort) -> dict[str, list[list[floa
         with on_its_threads(work):
             # Fills caches and starts threads; counts only for what takes long.
             first = seconds(work)
-            usual = min(first, seconds(work)) if first < effort.block else first
+            usual = first if first > LONG else min(first, seconds(work))
         calls[name] = max(1, round(effort.block / usual))
         rounds[name] = effort.rounds if first < TOO_LONG else 1
         if first > LONG:

@@ -25,7 +25,7 @@ pub fn asymmetry(d: usize, entry: impl Fn(usize, usize) -> f64) -> Option<(usize
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotPositiveDefinite(pub usize);
 
-/// The logarithm of a determinant.
+/// The logarithm of the determinant of a factor, if there is one.
 pub type LogDet = Result<f64, NotPositiveDefinite>;
 
 /// Multiply-adds of about a Cholesky factor of order `d` and its inverse.

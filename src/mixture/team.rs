@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 use rayon::iter::{IndexedParallelIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 use rayon::ThreadPool;
-use smallvec::SmallVec;
 
 /// Looks at whether the others are done, before sleeping until they are.
 const LOOKS: usize = 1 << 14;
@@ -19,20 +18,24 @@ pub fn is_worth(count: usize, multiply_adds: usize) -> bool {
     count > 1 && count.saturating_mul(multiply_adds) >= WORTH
 }
 
-/// What becomes of each chunk of `len` numbers, in their order: by the threads of the pool that the caller is of, if any,
-/// where the multiply-adds for a chunk [are worth it](is_worth).
-pub fn each_chunk<R: Send>(
+/// Fills each chunk of `len` numbers: by the threads of the pool that the caller is of, if any, where so many chunks of so
+/// many multiply-adds [are worth it](is_worth).
+///
+/// # Errors
+/// That of the first chunk that cannot be filled.
+pub fn each_chunk<E: Send>(
     numbers: &mut [f64],
     len: usize,
     multiply_adds: usize,
-    of: impl Fn(usize, &mut [f64]) -> R + Sync,
-) -> SmallVec<[R; 8]> {
+    fill: impl Fn(usize, &mut [f64]) -> Result<(), E> + Sync,
+) -> Result<(), E> {
     let len = len.max(1);
     if is_worth(numbers.len() / len, multiply_adds) && rayon::current_thread_index().is_some() {
         let chunks = numbers.par_chunks_exact_mut(len).enumerate();
-        chunks.map(|(i, chunk)| of(i, chunk)).collect::<Vec<R>>().into()
+        let filled: Vec<Result<(), E>> = chunks.map(|(i, chunk)| fill(i, chunk)).collect();
+        filled.into_iter().collect()
     } else {
-        numbers.chunks_exact_mut(len).enumerate().map(|(i, chunk)| of(i, chunk)).collect()
+        numbers.chunks_exact_mut(len).enumerate().try_for_each(|(i, chunk)| fill(i, chunk))
     }
 }
 
@@ -78,13 +81,20 @@ mod tests {
     fn chunks_are_filled_once_and_in_their_place_with_and_without_a_pool() {
         let filled = |count: usize, len: usize, multiply_adds: usize| {
             let mut numbers = vec![0.0; count * len];
-            let numbered = each_chunk(&mut numbers, len, multiply_adds, |i, chunk| {
+            let last = each_chunk(&mut numbers, len, multiply_adds, |i, chunk| {
                 for x in chunk {
                     *x += i as f64;
                 }
-                i
+                if i < 7 {
+                    Ok(())
+                } else {
+                    Err(i)
+                }
             });
-            assert_eq!(numbered.to_vec(), (0..count).collect::<Vec<_>>());
+            assert_eq!(last, if count > 7 { Err(7) } else { Ok(()) });
+            if last.is_err() {
+                return;
+            }
             assert!(numbers.chunks_exact(len).enumerate().all(|(i, c)| c.iter().all(|x| *x == i as f64)));
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();

@@ -23,7 +23,7 @@ use super::scan::{Scan, Sums, Survey};
 use super::steps;
 use super::train::{self, CheckedRows, Training};
 use super::values::Models;
-use crate::mixture::{self, codec, CovarianceType, Em};
+use crate::mixture::{self, codec, CovarianceType, Em, Pass};
 
 create_exception!(
     polars_gmm,
@@ -313,8 +313,7 @@ impl Fitter {
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
         let short = train::is_short(rows, *k, d, left.min(em.options().max_iter));
-        let work = |cancelled: &AtomicBool| {
-            let pass = train::cancellable(rows, *k, d, cancelled);
+        let mut steps = |pass: Pass| {
             let mut done = false;
             while !done && left > 0 {
                 let begun = Instant::now();
@@ -328,7 +327,13 @@ impl Fitter {
             }
             Ok(done)
         };
-        interruptible_if_long(py, short, work)
+        interruptible_if_long(py, short, |cancelled| {
+            if short {
+                train::run_once(rows, (*k, d), cancelled, steps)
+            } else {
+                steps(train::cancellable(rows, *k, d, cancelled))
+            }
+        })
     }
 
     #[getter]

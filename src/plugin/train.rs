@@ -11,13 +11,10 @@ use super::check::{Nulls, Watched};
 use super::columns::{check_width, field_order, Given, Input, StartColumn, Table};
 use super::error::{Error, Place, Result, Role};
 use super::options::{Candidates, FitOptions, Init, OnFailure};
-use crate::mixture::linalg::factor_work;
 use crate::mixture::rows::Labels;
 use crate::mixture::start::Drawn;
-use crate::mixture::statistics::Scatter;
 use crate::mixture::{
-    self, start, team, CovarianceType, Criterion, Density, Em, Execution, Model, Options, Pass, Rows,
-    Statistics,
+    self, start, Criterion, Density, Em, Execution, Model, Options, Pass, Rows, Statistics,
 };
 
 /// From about this many fused multiply-adds on, threads pay.
@@ -60,13 +57,14 @@ fn work(rows: usize, k: usize, d: usize) -> usize {
     rows.saturating_mul(k).saturating_mul(d * (d + 1) + 32)
 }
 
-/// Whether so many passes end before anybody would want to stop them.
+/// Whether so many passes end before anybody would want to stop them, on the caller's thread, which waits for nobody.
 pub fn is_short(rows: usize, k: usize, d: usize, passes: u32) -> bool {
-    work(rows, k, d).saturating_mul(passes as usize) <= SHORT
+    let stays = execution_of(rows, k, d) == Execution::Sequential || Pass::is_short(rows, d, k);
+    stays && work(rows, k, d).saturating_mul(passes as usize) <= SHORT
 }
 
-/// A single pass over rows, on the caller's thread too where it is short.
-fn run_once<R: Send>(
+/// A pass over rows and what is made of its sums, by the caller's thread and helpers where it is short.
+pub fn run_once<R: Send>(
     rows: usize,
     (k, d): (usize, usize),
     cancelled: &AtomicBool,
@@ -93,22 +91,26 @@ fn run<R: Send>(rows: usize, k: usize, d: usize, work: impl FnOnce(Pass<'static>
 ///
 /// # Errors
 /// NaN, bad weights.
-pub fn statistics(
-    input: &Input,
-    Factorised { model, density }: &Factorised,
-    cancelled: &AtomicBool,
-) -> Result<(Table, Statistics)> {
-    let table = input.table(Some(model.features()))?;
+pub fn statistics(input: &Input, given: &Factorised, cancelled: &AtomicBool) -> Result<(Table, Statistics)> {
+    let table = input.table(Some(given.model.features()))?;
+    let statistics = run_once(table.n_rows(), shape(given), cancelled, |pass| expected(&table, given, pass))?;
+    Ok((table, statistics))
+}
+
+fn shape(given: &Factorised) -> (usize, usize) {
+    (given.density.k(), given.density.d())
+}
+
+fn expected(table: &Table, Factorised { model, density }: &Factorised, pass: Pass) -> Result<Statistics> {
     let weighing = table.weighing()?;
     let form = model.covariance_type().structure().scatter();
-    let shape = (density.k(), density.d());
-    let statistics = run_once(table.n_rows(), shape, cancelled, |pass| pass.e_step(&table, density, form))?;
+    let statistics = pass.e_step(table, density, form)?;
     // A pass leaves out the rows whose features are null or not finite.
     if statistics.n_rows != weighing as u64 {
         table.check(false)?;
     }
     statistics.check_finite()?;
-    Ok((table, statistics))
+    Ok(statistics)
 }
 
 /// The E-step, then the M-step; none if no row weighs anything.
@@ -121,26 +123,15 @@ pub fn em_step(
     covariance_floor: f64,
     cancelled: &AtomicBool,
 ) -> Result<Option<Model>> {
-    let (table, statistics) = statistics(input, given, cancelled)?;
-    if statistics.total_weight == 0.0 {
-        return Ok(None);
-    }
-    let (model, kind) = (&given.model, given.model.covariance_type());
-    Ok(Some(maximized(&table, &statistics, kind, covariance_floor, Some(model))?))
-}
-
-/// The M-step, by the threads of the pool where there is enough to do for each component.
-fn maximized(
-    table: &Table,
-    statistics: &Statistics,
-    kind: CovarianceType,
-    floor: f64,
-    previous: Option<&Model>,
-) -> Result<Model> {
-    let maximize = || Model::maximize(&table.features, kind, statistics, floor, previous);
-    let whole = statistics.scatter_form() == Scatter::Full;
-    let shared = whole && team::is_worth(statistics.k(), factor_work(statistics.d()));
-    Ok(if shared { in_pool(maximize) } else { maximize() }?)
+    let table = input.table(Some(given.model.features()))?;
+    run_once(table.n_rows(), shape(given), cancelled, |pass| {
+        let statistics = expected(&table, given, pass)?;
+        if statistics.total_weight == 0.0 {
+            return Ok(None);
+        }
+        let (model, kind) = (&given.model, given.model.covariance_type());
+        Ok(Some(Model::maximize(&table.features, kind, &statistics, covariance_floor, Some(model))?))
+    })
 }
 
 /// Rows and their responsibilities.
@@ -167,21 +158,20 @@ impl AssignedRows {
     /// NaN, bad weights, nulls in features or responsibilities alone.
     pub fn m_step(&self, options: Options, cancelled: &AtomicBool) -> Result<Option<Model>> {
         let Self { table, given } = self;
-        let weighing = table.weighing()?;
-        let form = options.covariance_type.structure().scatter();
-        let watched = Watched::new(given);
-        let shape = (given.width(), table.d());
-        let statistics =
-            run_once(table.n_rows(), shape, cancelled, |pass| pass.assigned(table, &watched, form))?;
-        if watched.suspects() || statistics.n_rows != weighing as u64 {
-            table.check(false)?;
-            table.check_responsibilities(given, Nulls::Agree)?;
-        }
-        if statistics.weight().iter().sum::<f64>() == 0.0 {
-            return Ok(None);
-        }
-        let (kind, floor) = (options.covariance_type, options.covariance_floor);
-        Ok(Some(maximized(table, &statistics, kind, floor, None)?))
+        run_once(table.n_rows(), (given.width(), table.d()), cancelled, |pass| {
+            let weighing = table.weighing()?;
+            let watched = Watched::new(given);
+            let statistics = pass.assigned(table, &watched, options.covariance_type.structure().scatter())?;
+            if watched.suspects() || statistics.n_rows != weighing as u64 {
+                table.check(false)?;
+                table.check_responsibilities(given, Nulls::Agree)?;
+            }
+            if statistics.weight().iter().sum::<f64>() == 0.0 {
+                return Ok(None);
+            }
+            let (kind, floor) = (options.covariance_type, options.covariance_floor);
+            Ok(Some(Model::maximize(&table.features, kind, &statistics, floor, None)?))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod full;
 mod spherical;
 mod tied;
 
+use std::convert::Infallible;
 use std::sync::OnceLock;
 
 use ndarray::Array3;
@@ -119,8 +120,10 @@ impl CovarianceType {
 fn pooled(statistics: &Statistics, form: Scatter) -> Vec<f64> {
     let total: f64 = statistics.weight().iter().sum();
     let mut sum = vec![0.0; form.covariance_len(statistics.d())];
+    let mut own = sum.clone();
     for c in 0..statistics.k() {
-        for (s, x) in sum.iter_mut().zip(component(statistics, c, form, 1.0)) {
+        write_component(statistics, c, form, 1.0, &mut own);
+        for (s, x) in sum.iter_mut().zip(&own) {
             *s += x;
         }
     }
@@ -130,19 +133,20 @@ fn pooled(statistics: &Statistics, form: Scatter) -> Vec<f64> {
     sum
 }
 
-/// The scatter of component `c` divided by `weight`, whole (`d·d`) or its diagonal (`d`).
-fn component(
-    statistics: &Statistics,
-    c: usize,
-    form: Scatter,
-    weight: f64,
-) -> impl Iterator<Item = f64> + '_ {
+/// Leaves the scatter of component `c` divided by `weight`, whole (`d·d`) or its diagonal (`d`).
+fn write_component(statistics: &Statistics, c: usize, form: Scatter, weight: f64, covariance: &mut [f64]) {
     let d = statistics.d();
-    let step = match form {
-        Scatter::Full => 1,
-        Scatter::Diagonal => d + 1,
-    };
-    (0..d * d).step_by(step).map(move |e| statistics.scatter_entry(c, e / d, e % d) / weight)
+    for i in 0..d {
+        match form {
+            Scatter::Diagonal => covariance[i] = statistics.scatter_entry(c, i, i) / weight,
+            Scatter::Full => {
+                for j in 0..=i {
+                    let entry = statistics.scatter_entry(c, i, j) / weight;
+                    (covariance[i * d + j], covariance[j * d + i]) = (entry, entry);
+                }
+            }
+        }
+    }
 }
 
 /// A covariance for each component: its own, or the pooled one where the component weighs nothing.
@@ -151,14 +155,15 @@ fn each(statistics: &Statistics, form: Scatter, finish: impl Fn(&mut [f64]) + Sy
     let len = form.covariance_len(d);
     let work = if form == Scatter::Full { factor_work(d) } else { d };
     let mut covariances = vec![0.0; statistics.k() * len];
-    team::each_chunk(&mut covariances, len, work, |c, covariance| {
+    let Ok(()) = team::each_chunk::<Infallible>(&mut covariances, len, work, |c, covariance| {
         let weight = statistics.weight()[c];
         if weight > 0.0 {
-            covariance.iter_mut().zip(component(statistics, c, form, weight)).for_each(|(s, x)| *s = x);
+            write_component(statistics, c, form, weight, covariance);
         } else {
             covariance.copy_from_slice(shared.get_or_init(|| pooled(statistics, form)));
         }
         finish(covariance);
+        Ok(())
     });
     covariances
 }

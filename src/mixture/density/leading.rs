@@ -70,13 +70,13 @@ impl Leading {
 impl Factors {
     /// The leading rows of triangles in panels, which are whole panels with the padding before them.
     fn leading(&self, rows: usize) -> Self {
-        let (mut values, mut log_det) = (Numbers::new(), Numbers::new());
-        for panels in self.values.chunks_exact(self.values.len() / self.log_det.len().max(1)) {
+        let (mut values, len) = (Numbers::new(), panel_start(rows.div_ceil(PANEL)));
+        for panels in self.values.chunks_exact(self.stride) {
             let diagonal = (0..rows).filter_map(|i| panel_row(panels, rows, i).last());
-            log_det.push(diagonal.map(|a| a.ln()).sum());
-            values.extend_from_slice(&panels[..panel_start(rows.div_ceil(PANEL))]);
+            let log_det = diagonal.map(|a| a.ln()).sum();
+            values.extend_from_slice(&panels[..len]);
+            values.push(log_det);
         }
-        let (values, log_det) = (Arc::new(values), Arc::new(log_det));
-        Self { form: Form::Panels, values, log_det, place: self.place.clone() }
+        Self { form: Form::Panels, values: Arc::new(values), stride: len + 1, place: self.place.clone() }
     }
 }

@@ -323,18 +323,22 @@ pub const fn padding(d: usize) -> usize {
     padded(d) - d
 }
 
-/// A packed lower triangle in panels: for each panel of rows and each column up to its last row, one entry of each row,
-/// zero above the diagonal and in the padding.
-pub fn panels(packed: &[f64], d: usize) -> Vec<f64> {
-    let (mut panels, padding) = (Vec::new(), padding(d));
-    for first in (0..padded(d)).step_by(PANEL) {
-        for j in 0..first + PANEL {
-            let within = |i| (padding..=i).contains(&j);
-            let entry = |i| if within(i) { packed[triangle(i - padding) + j - padding] } else { 0.0 };
-            panels.extend((first..first + PANEL).map(entry));
+/// Entries of a lower triangle in panels.
+pub const fn panels_len(d: usize) -> usize {
+    panel_start(padded(d) / PANEL)
+}
+
+/// Leaves a packed lower triangle in panels: for each panel of rows and each column up to its last row, one entry of each
+/// row, zero above the diagonal and in the padding.
+pub fn write_panels(packed: &[f64], d: usize, panels: &mut [f64]) {
+    let padding = padding(d);
+    let columns = (0..padded(d)).step_by(PANEL).flat_map(|first| (0..first + PANEL).map(move |j| (first, j)));
+    for ((first, j), column) in columns.zip(panels.chunks_exact_mut(PANEL)) {
+        for (i, entry) in (first..).zip(column) {
+            let within = (padding..=i).contains(&j);
+            *entry = if within { packed[triangle(i - padding) + j - padding] } else { 0.0 };
         }
     }
-    panels
 }
 
 /// Where a panel begins: each has PANEL columns more than the one before.

@@ -10,7 +10,7 @@
 //!
 //! (Bishop 2006, eq. 2.43 and 9.23.)
 
-use self::log_joint::{padded, panel_row, panel_start, panels, LogJoint, PANEL, SMALL};
+use self::log_joint::{panel_row, panels_len, write_panels, LogJoint, SMALL};
 pub use self::nearby::{By, Nearby, MANY};
 use self::origin::Origin;
 use self::scores::{LogSumExp, MostProbable};
@@ -60,9 +60,9 @@ pub struct Density {
 #[derive(Clone, Debug)]
 struct Factors {
     form: Form,
-    /// Factors after each other, and the logarithms of their determinants.
+    /// Of each covariance the factor, and after it the logarithm of its determinant.
     values: Arc<Numbers>,
-    log_det: Arc<Numbers>,
+    stride: usize,
     /// The factor of each component.
     place: SmallVec<[u32; 8]>,
 }
@@ -243,36 +243,40 @@ impl Factors {
         let (len, work) = match form {
             Form::Diagonal => (d, d),
             Form::Triangular => (triangle(d), factor_work(d)),
-            Form::Panels => (panel_start(padded(d) / PANEL), factor_work(d)),
+            Form::Panels => (panels_len(d), factor_work(d)),
         };
         let matrices = covariances.len_of(Axis(0));
-        let mut values = Numbers::from_elem(0.0, matrices * len);
-        let log_dets = team::each_chunk(&mut values, len, work, |component, factor| {
+        let stride = len + 1;
+        let mut values = Numbers::from_elem(0.0, matrices * stride);
+        team::each_chunk(&mut values, stride, work, |component, chunk| {
             let covariance = covariances.index_axis(Axis(0), component);
             let covariance = covariance.as_standard_layout();
             let entries = covariance.as_slice().unwrap_or_default();
-            match form {
+            let (factor, log_det) = chunk.split_at_mut(len);
+            let made = match form {
                 Form::Triangular => write_precision_factor(entries, d, factor),
-                Form::Panels => write_panels(entries, d, factor),
+                Form::Panels => write_factor_in_panels(entries, d, factor),
                 Form::Diagonal => write_reciprocal_deviations(entries, factor),
-            }
-        });
-        let named = |(component, log_det): (usize, LogDet)| {
+            };
             let feature = |j: usize| model.features()[j].clone();
-            log_det.map_err(|e| Error::NotPositiveDefinite { component, feature: feature(e.0) })
-        };
-        let log_dets = log_dets.into_iter().enumerate().map(named).collect::<Result<Numbers>>()?;
-        let place = (0..model.k()).map(|c| (c % log_dets.len()) as u32).collect();
-        Ok(Self { form, values: Arc::new(values), log_det: Arc::new(log_dets), place })
+            log_det[0] = made.map_err(|e| Error::NotPositiveDefinite { component, feature: feature(e.0) })?;
+            Ok(())
+        })?;
+        let place = (0..model.k()).map(|c| (c % matrices) as u32).collect();
+        Ok(Self { form, values: Arc::new(values), stride, place })
+    }
+
+    /// The factor of a component, and the logarithm of its determinant last.
+    fn chunk(&self, c: usize) -> &[f64] {
+        &self.values[self.place[c] as usize * self.stride..][..self.stride]
     }
 
     fn of(&self, c: usize) -> &[f64] {
-        let len = self.values.len() / self.log_det.len();
-        &self.values[self.place[c] as usize * len..][..len]
+        &self.chunk(c)[..self.stride - 1]
     }
 
     fn log_det(&self, c: usize) -> f64 {
-        self.log_det[self.place[c] as usize]
+        self.chunk(c)[self.stride - 1]
     }
 }
 
@@ -294,9 +298,9 @@ fn reciprocals(model: &Model) -> (Vec<f64>, Vec<f64>) {
 }
 
 /// Leaves a precision factor in panels; gives the logarithm of its determinant.
-fn write_panels(covariance: &[f64], d: usize, factor: &mut [f64]) -> LogDet {
+fn write_factor_in_panels(covariance: &[f64], d: usize, factor: &mut [f64]) -> LogDet {
     let (packed, log_det) = precision_factor(covariance, d)?;
-    factor.copy_from_slice(&panels(&packed, d));
+    write_panels(&packed, d, factor);
     Ok(log_det)
 }
 
