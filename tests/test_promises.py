@@ -111,25 +111,33 @@ def test_same_bits_for_any_number_of_threads() -> None:
 COUNTS_THREADS = """
 from pathlib import Path
 import polars as pl, polars_gmm as pg
-row = pl.int_range(60_000, eager=True)
+row = pl.int_range(200_000, eager=True)
 df = pl.DataFrame({"x": row % 97 / 7, "y": row % 89 / 5})
 unit = [[1.0, 0.0], [0.0, 1.0]]
 model = pg.GaussianMixture([0.5, 0.5], [[0.0, 0.0], [9.0, 9.0]], [unit, unit], features=["x", "y"])
+many = pg.GaussianMixture([0.1] * 10, [[c, c] for c in range(10)], [unit] * 10, features=["x", "y"])
 def unnamed():
     names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
     return names.count(Path("/proc/self/comm").read_text())
 before = unnamed()
-df.gmm.fit("x", "y", k=2, init=model, tol=0, max_iter=3, on_iteration=lambda _: None)
-for max_iter in (3, 100):
-    df.gmm.fit("x", "y", k=2, init=model, tol=0, max_iter=max_iter)
-df.gmm.em_step(model)
+for n in (12_000, 60_000, 200_000):
+    rows = df.head(n)
+    for given in (model, many):
+        rows.gmm.em_step(given)
+        rows.select(pl.struct("x", "y").gmm.em_step(given))
+        for seen, max_iter in ((print, 3), (None, 3), (None, 20)):
+            rows.gmm.fit(
+                "x", "y", k=given.k, init=given, tol=0, max_iter=max_iter, on_iteration=seen
+            )
 print(unnamed() - before)
 """
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_no_threads_but_those_of_the_pool(threads: str) -> None:
-    assert run_python(COUNTS_THREADS, POLARS_MAX_THREADS=threads) == "0\n"
+    *_, more = run_python(COUNTS_THREADS, POLARS_MAX_THREADS=threads).split()
+    # One that has just been made may not have its name yet when they are counted first.
+    assert int(more) <= 0
 
 
 def test_expression_and_frame_method_fit_the_same_model() -> None:

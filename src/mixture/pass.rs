@@ -97,9 +97,12 @@ impl Pass<'_> {
     fn run(self, rows: &dyn Rows, form: Scatter, summand: &Summand) -> Result<Statistics> {
         let leaf = leaf_rows(rows.d(), summand.k());
         let leaves = rows.n_rows().div_ceil(leaf);
+        // To ask for the current pool where there is none would make one.
         let grain = match self.execution {
-            Execution::Sequential => usize::MAX,
-            Execution::Parallel => 1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2(),
+            Execution::Parallel if self.helpers.is_none() => {
+                1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2()
+            }
+            _ => usize::MAX,
         };
         let tree = Tree { cancelled: self.cancelled, rows, form, summand, leaf, grain };
         match self.helpers {
