@@ -23,7 +23,7 @@ use super::scan::{Scan, Sums, Survey};
 use super::steps;
 use super::train::{self, CheckedRows, Training};
 use super::values::Models;
-use crate::mixture::{self, codec, CovarianceType, Em, Pass};
+use crate::mixture::{self, codec, CovarianceType, Em};
 
 create_exception!(
     polars_gmm,
@@ -313,7 +313,8 @@ impl Fitter {
         let (rows, d) = (mixture::Rows::n_rows(table), mixture::Rows::d(table));
         let mut left = iterations.unwrap_or(u32::MAX);
         let short = train::is_short(rows, *k, d, left.min(em.options().max_iter));
-        let mut steps = |pass: Pass| {
+        let work = |cancelled: &AtomicBool| {
+            let pass = train::cancellable(rows, *k, d, cancelled);
             let mut done = false;
             while !done && left > 0 {
                 let begun = Instant::now();
@@ -327,13 +328,7 @@ impl Fitter {
             }
             Ok(done)
         };
-        interruptible_if_long(py, short, |cancelled| {
-            if short {
-                train::run_once(rows, (*k, d), cancelled, steps)
-            } else {
-                steps(train::cancellable(rows, *k, d, cancelled))
-            }
-        })
+        interruptible_if_long(py, short, work)
     }
 
     #[getter]

@@ -64,7 +64,7 @@ pub fn is_short(rows: usize, k: usize, d: usize, passes: u32) -> bool {
 }
 
 /// A pass over rows and what is made of its sums, by the caller's thread and helpers where it is short.
-pub fn run_once<R: Send>(
+fn run_once<R: Send>(
     rows: usize,
     (k, d): (usize, usize),
     cancelled: &AtomicBool,
@@ -387,7 +387,10 @@ pub fn starting(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass
     }
 }
 
-/// A parallel pass that somebody may stop.
+/// A pass that somebody may stop, on the pool's threads where the caller is one of them, or [is short](is_short) and has
+/// them for helpers.
 pub fn cancellable(rows: usize, k: usize, d: usize, cancelled: &AtomicBool) -> Pass<'_> {
-    Pass { execution: execution_of(rows, k, d), helpers: None, cancelled }
+    let execution = execution_of(rows, k, d);
+    let beside = execution == Execution::Parallel && !is_in_pool();
+    Pass { execution, helpers: beside.then_some(&*THREAD_POOL), cancelled }
 }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::log_joint::{padding, panel_row, panel_start, LogJoint, PANEL};
+use super::log_joint::{padding, panel_row, panels_len, LogJoint, PANEL};
 use super::{Density, Factors, Form};
 use crate::mixture::linalg::Numbers;
 use crate::mixture::rows::Block;
@@ -70,7 +70,7 @@ impl Leading {
 impl Factors {
     /// The leading rows of triangles in panels, which are whole panels with the padding before them.
     fn leading(&self, rows: usize) -> Self {
-        let (mut values, len) = (Numbers::new(), panel_start(rows.div_ceil(PANEL)));
+        let (mut values, len) = (Numbers::new(), panels_len(rows));
         for panels in self.values.chunks_exact(self.stride) {
             let diagonal = (0..rows).filter_map(|i| panel_row(panels, rows, i).last());
             let log_det = diagonal.map(|a| a.ln()).sum();
