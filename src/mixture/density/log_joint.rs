@@ -8,6 +8,7 @@ use super::origin::SEVERAL;
 use super::{Density, Form, GROUP};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, LOWEST};
+use crate::mixture::simd::raised;
 
 /// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
 /// weighs nothing, and the largest of each row, of lanes before `first` too, where its log density will be.
@@ -78,7 +79,7 @@ impl<S: Simd> Joint<'_, S> {
     #[inline(always)]
     fn set(&mut self, simd: S, v: usize, norm: S::f64s) {
         let joint = simd.mul_add_e_f64s(simd.splat_f64s(-0.5), norm, self.constant);
-        let joint = simd.max_f64s(joint, simd.splat_f64s(LOWEST));
+        let joint = raised(simd, joint, simd.splat_f64s(LOWEST));
         self.out[v] = joint;
         self.largest[v] = simd.max_f64s(self.largest[v], joint);
     }

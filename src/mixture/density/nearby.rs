@@ -13,7 +13,7 @@ use super::log_joint::LogJoint;
 use super::softmax::{Smallest, Softmax};
 use super::{Density, Form};
 use crate::mixture::rows::{Block, LOWEST, PAD};
-use crate::mixture::simd::Lanes;
+use crate::mixture::simd::{raised, Lanes};
 
 /// Components from which a tree can put rows in order, whatever their features.
 pub const MANY: usize = 48;
@@ -258,12 +258,12 @@ impl WithSimd for Distances<'_> {
                 let above = simd.sub_f64s(means[v], simd.splat_f64s(*high));
                 let outside = simd.max_f64s(simd.max_f64s(below, above), zero);
                 square = simd.mul_add_e_f64s(outside, outside, square);
-                largest = simd.max_f64s(simd.mul_f64s(outside, reciprocals[v]), largest);
+                largest = raised(simd, simd.mul_f64s(outside, reciprocals[v]), largest);
             }
             // A square that overflows tells nothing.
             let finite = simd.less_than_f64s(square, infinity);
             let squared = simd.select_f64s(finite, simd.mul_f64s(square, *row), zero);
-            *out = simd.max_f64s(squared, simd.mul_f64s(largest, largest));
+            *out = raised(simd, squared, simd.mul_f64s(largest, largest));
         }
     }
 }

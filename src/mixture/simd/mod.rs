@@ -25,6 +25,16 @@ fn map_bits<S: Simd>(mut x: S::f64s, change: impl Fn(u64) -> u64) -> S::f64s {
     x
 }
 
+/// The larger of a number and a floor that is one: the floor where the number is NaN, as only some processors have it.
+#[inline(always)]
+pub fn raised<S: Simd>(simd: S, x: S::f64s, floor: S::f64s) -> S::f64s {
+    if cfg!(target_arch = "x86_64") {
+        simd.max_f64s(x, floor)
+    } else {
+        simd.select_f64s(simd.greater_than_f64s(x, floor), x, floor)
+    }
+}
+
 /// The lanes of a vector.
 #[inline(always)]
 fn lanes_mut<S: Simd>(x: &mut S::f64s) -> &mut [f64] {
@@ -61,6 +71,15 @@ mod tests {
         #[inline(always)]
         fn of<S: Simd>(&self, simd: S, x: S::f64s) -> S::f64s {
             ln::<S>(simd, x)
+        }
+    }
+
+    struct Raised;
+
+    impl Function for Raised {
+        #[inline(always)]
+        fn of<S: Simd>(&self, simd: S, x: S::f64s) -> S::f64s {
+            raised(simd, x, simd.splat_f64s(-2.0))
         }
     }
 
@@ -104,6 +123,15 @@ mod tests {
         for level in Level::all() {
             let error = largest_error(&values, level, Ln, f64::ln);
             assert!(error < 5e-16, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_comes_to_the_floor() {
+        for level in Level::all() {
+            let mut x = [f64::NAN, -f64::NAN, f64::NEG_INFINITY, -3.0, -2.0, -1.0, 0.0, f64::INFINITY];
+            level.run(Each(&mut x, Raised));
+            assert_eq!(x, [-2.0, -2.0, -2.0, -2.0, -2.0, -1.0, 0.0, f64::INFINITY], "{level:?}");
         }
     }
 

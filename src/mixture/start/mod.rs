@@ -33,7 +33,7 @@ use super::model::Model;
 use super::pass::{block_rows, Execution, Pass, Passes};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
-use super::statistics::Statistics;
+use super::statistics::{Scatter, Statistics};
 
 use kmeans::Scaled;
 pub use sample::{candidates, sample_rows, Candidate, Drawn, Sampler};
@@ -234,7 +234,7 @@ impl Draw {
 
     /// The candidates of these numbers, those of one metric after those of the other: a metric is as large as the sample.
     fn drawn(self, search: Search, numbers: Range<u32>) -> Vec<Result<Model>> {
-        let metrics = Metric::of(search.options.covariance_type, self.k, search.sample.d());
+        let metrics = Metric::of(search.options.covariance_type, self.k, search.sample);
         let mut drawn = Vec::new();
         for (turn, metric) in metrics.iter().enumerate() {
             let own: Vec<u32> = numbers.clone().filter(|i| *i as usize % metrics.len() == turn).collect();
@@ -281,7 +281,7 @@ fn sampling_error(kind: CovarianceType, k: usize, sample: &Sample) -> f64 {
 }
 
 /// The units of distances between rows.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Metric {
     /// The deviation of each feature.
     Deviations,
@@ -292,12 +292,17 @@ enum Metric {
 }
 
 impl Metric {
-    /// Those that candidates are drawn in, in turn.
-    fn of(kind: CovarianceType, k: usize, d: usize) -> &'static [Self] {
-        if kind.structure().shape(k, d).2 < d {
-            &[Self::Deviations, Self::Whitened, Self::Alike]
-        } else {
-            &[Self::Deviations, Self::Whitened]
+    /// Those that candidates are drawn in, in turn. Correlations tell no row from another where rows are no more than
+    /// features, and a large matrix of them takes longer than a fit that has no such matrix.
+    fn of(kind: CovarianceType, k: usize, sample: &Sample) -> &'static [Self] {
+        let (structure, d) = (kind.structure(), sample.d());
+        let matrices = structure.scatter() == Scatter::Full;
+        let whitened = sample.n_rows() > d && (matrices || d * d <= LARGE);
+        match (structure.shape(k, d).2 < d, whitened) {
+            (true, true) => &[Self::Deviations, Self::Whitened, Self::Alike],
+            (true, false) => &[Self::Deviations, Self::Alike],
+            (false, true) => &[Self::Deviations, Self::Whitened],
+            (false, false) => &[Self::Deviations],
         }
     }
 

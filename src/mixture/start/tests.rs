@@ -226,6 +226,23 @@ fn fewer_rows_than_components_are_refused() {
 }
 
 #[test]
+fn wide_rows_are_not_drawn_in_uncorrelated_axes() {
+    let has_axes = |kind, n_rows, d| {
+        let sample = Sample { columns: vec![vec![0.0; n_rows]; d], weight: vec![1.0; n_rows] };
+        Metric::of(kind, 3, &sample).contains(&Metric::Whitened)
+    };
+    for kind in [CovarianceType::Full, CovarianceType::Tied] {
+        assert!(has_axes(kind, 201, 200));
+        assert!(!has_axes(kind, 200, 200));
+    }
+    for kind in [CovarianceType::Diag, CovarianceType::Spherical] {
+        assert!(has_axes(kind, 201, 128));
+        assert!(!has_axes(kind, 128, 128));
+        assert!(!has_axes(kind, 201, 129));
+    }
+}
+
+#[test]
 fn labels_make_the_moments_of_their_groups() {
     let rows =
         Sample { columns: vec![vec![1.0, 3.0, 10.0, 14.0, 99.0]], weight: vec![1.0, 3.0, 1.0, 1.0, 9.0] };
