@@ -61,9 +61,9 @@ type Shaped = (Vec<f64>, Vec<usize>);
 pub(super) struct Model(pub(super) mixture::Model);
 
 impl Model {
-    /// A model whose covariances are proved positive definite.
-    pub(super) fn definite(model: mixture::Model) -> PyResult<Self> {
-        model.density().map_err(gmm_error)?;
+    /// A model whose covariances are proved positive definite, without the GIL.
+    pub(super) fn definite(py: Python<'_>, model: mixture::Model) -> PyResult<Self> {
+        py.detach(|| model.density().map(drop)).map_err(gmm_error)?;
         Ok(Self(model))
     }
 }
@@ -72,6 +72,7 @@ impl Model {
 impl Model {
     #[staticmethod]
     fn from_arrays(
+        py: Python<'_>,
         features: Vec<String>,
         covariance_type: &str,
         weights: Shaped,
@@ -87,12 +88,12 @@ impl Model {
         let weights = Array1::from_vec(weights);
         let means = Array2::from_shape_vec((k, d), means).map_err(shape_error)?;
         let model = mixture::Model::new(features, kind, weights, means, covariances);
-        Self::definite(model.map_err(gmm_error)?)
+        Self::definite(py, model.map_err(gmm_error)?)
     }
 
     #[staticmethod]
-    fn unpack(data: &[u8]) -> PyResult<Self> {
-        Self::definite(codec::unpack(data).map_err(gmm_error)?)
+    fn unpack(py: Python<'_>, data: &[u8]) -> PyResult<Self> {
+        Self::definite(py, py.detach(|| codec::unpack(data)).map_err(gmm_error)?)
     }
 
     fn pack<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
@@ -100,8 +101,8 @@ impl Model {
     }
 
     #[staticmethod]
-    fn from_json(text: &str) -> PyResult<Self> {
-        Self::definite(codec::from_json(text).map_err(gmm_error)?)
+    fn from_json(py: Python<'_>, text: &str) -> PyResult<Self> {
+        Self::definite(py, py.detach(|| codec::from_json(text)).map_err(gmm_error)?)
     }
 
     fn to_json(&self) -> String {
@@ -109,14 +110,14 @@ impl Model {
     }
 
     #[staticmethod]
-    fn from_series(series: PyColumn) -> PyResult<Self> {
+    fn from_series(py: Python<'_>, series: PyColumn) -> PyResult<Self> {
         let models = Models::new(&series.0)?;
         if models.len() != 1 {
             let message =
                 format!("one model is needed, but the series has {} rows; select one of them", models.len());
             return Err(gmm_error(Error::Option(message)));
         }
-        Self::definite(models.get(0)?.ok_or(Error::NullModel)?)
+        Self::definite(py, models.get(0)?.ok_or(Error::NullModel)?)
     }
 
     fn to_series(&self) -> PyResult<PySeries> {

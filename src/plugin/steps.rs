@@ -24,10 +24,10 @@ pub(super) fn em_step(
     covariance_floor: f64,
 ) -> PyResult<Model> {
     m_step_options(model.0.covariance_type(), covariance_floor)?;
-    let (input, given) = (input(features, extras)?, Factorised::new(model.0.clone())?);
-    let short = train::is_short(input.len(), model.0.k(), model.0.d(), 1);
-    let work = |cancelled: &_| train::em_step(&input, &given, covariance_floor, cancelled);
-    some(interruptible_if_long(py, short, work)?)
+    let (input, model) = (input(features, extras)?, model.0.clone());
+    let short = train::is_short(input.len(), model.k(), model.d(), 1);
+    let work = |cancelled: &_| train::em_step(&input, &Factorised::new(model)?, covariance_floor, cancelled);
+    some(py, interruptible_if_long(py, short, work)?)
 }
 
 /// The model after an M-step from given responsibilities.
@@ -42,7 +42,7 @@ pub(super) fn m_step(
     let kind = CovarianceType::parse(covariance_type).map_err(gmm_error)?;
     let options = m_step_options(kind, covariance_floor)?;
     let rows = AssignedRows::new(&input(features, extras)?)?;
-    some(interruptible_if_long(py, rows.is_short(), |cancelled| rows.m_step(options, cancelled))?)
+    some(py, interruptible_if_long(py, rows.is_short(), |cancelled| rows.m_step(options, cancelled))?)
 }
 
 fn input(features: Vec<PyColumn>, extras: Extras) -> Result<Input> {
@@ -50,6 +50,6 @@ fn input(features: Vec<PyColumn>, extras: Extras) -> Result<Input> {
     Input::of(features.into_iter().map(|series| series.0).collect(), extras)
 }
 
-fn some(model: Option<mixture::Model>) -> PyResult<Model> {
-    Model::definite(model.ok_or(Error::NothingWeighs)?)
+fn some(py: Python<'_>, model: Option<mixture::Model>) -> PyResult<Model> {
+    Model::definite(py, model.ok_or(Error::NothingWeighs)?)
 }
