@@ -311,6 +311,7 @@ fn push(sums: &mut Vec<(Node, Statistics)>, node: Node, sum: Statistics) {
 mod tests {
     use super::*;
     use crate::mixture::covariance::CovarianceType;
+    use crate::mixture::density::Density;
     use crate::mixture::pass::Pass;
     use crate::mixture::rows::{Labelled, Labels, Sample};
     use crate::mixture::testing::{model, sample, spread_out, whole_weights};
@@ -399,12 +400,17 @@ mod tests {
                 let whole = Labelled { rows: &rows, label };
                 let expected = Pass::SEQUENTIAL.e_step(&whole, &density, Scatter::Full).unwrap();
                 for most in [700, 9000, n] {
-                    let assembly = Assembly::new(60, 3, Scatter::Full);
-                    for (start, len) in cuts(n, most, 1) {
-                        let piece = Piece { rows: &rows, label, start, len };
-                        assembly.absorb(&piece, start as u64, summand, &NEVER).unwrap();
-                    }
-                    assert_eq!(assembly.finish(summand).unwrap(), expected, "pieces up to {most}");
+                    let in_pieces = |density: &Density| {
+                        let (assembly, summand) =
+                            (Assembly::new(60, 3, Scatter::Full), &Summand::expected(density));
+                        for (start, len) in cuts(n, most, 1) {
+                            let piece = Piece { rows: &rows, label, start, len };
+                            assembly.absorb(&piece, start as u64, summand, &NEVER).unwrap();
+                        }
+                        assembly.finish(summand).unwrap()
+                    };
+                    let thorough = density.thorough(&in_pieces(&density)).unwrap();
+                    assert_eq!(in_pieces(&thorough), expected, "pieces up to {most}");
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Factors of covariance matrices. The factorisations are faer's.
 
+use std::ops::RangeInclusive;
+
 use faer::{MatRef, Side};
 use smallvec::SmallVec;
 
@@ -245,21 +247,38 @@ pub fn clip_eigenvalues(matrix: &mut [f64], d: usize, floor: f64) {
     if is_above(matrix, d, floor) {
         return;
     }
-    if d <= SMALL {
-        with_room(d * d, |vectors| {
-            jacobi(matrix, vectors, d);
-            with_room(d, |values| {
-                (0..d).for_each(|t| values[t] = matrix[t * d + t].max(floor));
-                compose(matrix, d, |t| values[t], |i, t| vectors[i * d + t]);
-            });
-        });
+    let largest = matrix[..d * d].iter().fold(0.0, |m: f64, x| m.max(x.abs()));
+    if largest * d as f64 <= floor {
+        // No eigenvalue is larger (Gershgorin 1931).
+        matrix[..d * d].fill(0.0);
+        (0..d).for_each(|j| matrix[j * d + j] = floor);
         return;
     }
-    let Ok(eigen) = MatRef::from_row_major_slice(matrix, d, d).self_adjoint_eigen(Side::Lower) else {
-        return;
-    };
-    let (values, vectors) = (eigen.S().column_vector(), eigen.U());
-    compose(matrix, d, |t| values[t].max(floor), |i, t| vectors[(i, t)]);
+    // In other units squares would overflow, or vanish.
+    let unit = if SQUARED.contains(&largest) { 1.0 } else { largest };
+    matrix[..d * d].iter_mut().for_each(|x| *x /= unit);
+    clip_scaled(matrix, d, floor / unit);
+    matrix[..d * d].iter_mut().for_each(|x| *x *= unit);
+}
+
+/// Numbers whose squares are accurate, and those of numbers much smaller.
+const SQUARED: RangeInclusive<f64> = 1e-100..=1e100;
+
+fn clip_scaled(matrix: &mut [f64], d: usize, floor: f64) {
+    if d > SMALL {
+        let eigen = MatRef::from_row_major_slice(&*matrix, d, d).self_adjoint_eigen(Side::Lower);
+        if let Ok(eigen) = eigen {
+            let (values, vectors) = (eigen.S().column_vector(), eigen.U());
+            return compose(matrix, d, |t| values[t].max(floor), |i, t| vectors[(i, t)]);
+        }
+    }
+    with_room(d * d, |vectors| {
+        jacobi(matrix, vectors, d);
+        with_room(d, |values| {
+            (0..d).for_each(|t| values[t] = matrix[t * d + t].max(floor));
+            compose(matrix, d, |t| values[t], |i, t| vectors[i * d + t]);
+        });
+    });
 }
 
 /// `U diag(values) Uᵀ`.
@@ -635,6 +654,28 @@ mod tests {
             let again = clipped.clone();
             clip_eigenvalues(&mut clipped, d, 0.9e-3);
             assert_eq!(again, clipped);
+        }
+    }
+
+    #[test]
+    fn clipping_is_the_same_in_all_units() {
+        for (d, rank) in [(3, 2), (8, 5), (9, 5), (20, 12)] {
+            let clipped = |unit: f64, floor: f64| {
+                let mut matrix: Vec<f64> = gram(d, rank).iter().map(|x| x * unit).collect();
+                clip_eigenvalues(&mut matrix, d, floor);
+                matrix
+            };
+            let expected = clipped(1.0, 1e-3);
+            for exponent in [-306, -200, -160, -100, 100, 160, 300] {
+                let unit = 10.0_f64.powi(exponent);
+                for (x, y) in clipped(unit, 1e-3 * unit).iter().zip(&expected) {
+                    assert!((x / unit - y).abs() < 1e-12, "{d}, 1e{exponent}: {} {y}", x / unit);
+                }
+            }
+            for unit in [1e-310, 1e-160, 1e-9] {
+                let expected: Vec<f64> = (0..d * d).map(|e| if e % (d + 1) == 0 { 0.5 } else { 0.0 }).collect();
+                assert_eq!(clipped(unit, 0.5), expected);
+            }
         }
     }
 }

@@ -78,7 +78,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        self.run(rows, form, &Summand::expected(density))
+        thoroughly(density, |summand| self.run(rows, form, summand))
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -148,7 +148,7 @@ impl<'a> Passes<'a> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(&mut self, density: &Density) -> Result<Statistics> {
-        self.sum(&Summand::expected(density))
+        thoroughly(density, |summand| self.sum(summand))
     }
 
     /// [`Pass::assigned`].
@@ -295,6 +295,18 @@ impl<'a> Summand<'a> {
             }
             Ok(())
         })
+    }
+}
+
+/// Sums under a density, and once more where those may [lack](Density::thorough) something of a component.
+fn thoroughly(
+    density: &Density,
+    mut sum: impl FnMut(&Summand) -> Result<Statistics>,
+) -> Result<Statistics> {
+    let statistics = sum(&Summand::expected(density))?;
+    match density.thorough(&statistics) {
+        Some(thorough) => sum(&Summand::expected(&thorough)),
+        None => Ok(statistics),
     }
 }
 

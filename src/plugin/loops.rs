@@ -11,13 +11,14 @@ use super::python::{gmm_error, interruptible, Model};
 use super::scan::{checked, Sums, Survey};
 use super::train::{given_start, starting};
 use super::values::for_each_statistics;
+use crate::mixture::density::{lacks_weight, Density};
 use crate::mixture::expectation::check_made_under;
 use crate::mixture::statistics::Scatter;
 use crate::mixture::{self, start, Em, Statistics};
 
-/// The EM loop as a state machine.
+/// The EM loop as a state machine, and how its model is to be evaluated once more where sums lacked something.
 #[pyclass(module = "polars_gmm._lib")]
-pub struct Loop(pub(super) Em);
+pub struct Loop(pub(super) Em, Option<Density>);
 
 const FORMAT: &str = "polars-gmm EM";
 const VERSION: u32 = 1;
@@ -48,7 +49,7 @@ impl Loop {
         }
         let mut start = start.0.clone();
         start.training = mixture::Training::default();
-        Ok(Self(Em::new(start, options.em, false)))
+        Ok(Self::of(Em::new(start, options.em, false)))
     }
 
     /// A loop at the start that a fit with these options draws or is given; none where that is a column, whose pass
@@ -79,7 +80,7 @@ impl Loop {
             }
         };
         let canonical = matches!(options.init, Init::Draw(_)) && !survey.is_labelled();
-        Ok(Self(Em::new(start, em.clone(), canonical)))
+        Ok(Self::of(Em::new(start, em.clone(), canonical)))
     }
 
     /// The model to evaluate next, of a type whose statistics hold what the next M-step needs.
@@ -111,8 +112,14 @@ impl Loop {
         self.take(&statistics)
     }
 
-    /// Takes them from a pass.
+    /// Takes them from a pass, unless another pass under the same model has to add what they may lack.
     fn tell_sums(&mut self, sums: &Sums) -> PyResult<bool> {
+        if self.1.is_none() && lacks_weight(self.0.ask(), &sums.0) {
+            self.1 = self.0.ask().density().map_err(gmm_error)?.thorough(&sums.0);
+            if self.1.is_some() {
+                return Ok(false);
+            }
+        }
         self.take(&sums.0)
     }
 
@@ -184,13 +191,28 @@ impl Loop {
         if checksum(&em)? != expected {
             return Err(unreadable("it was changed after it was written"));
         }
-        Ok(Self(em))
+        Ok(Self::of(em))
     }
 }
 
 impl Loop {
+    /// A loop of which nothing is known but its state.
+    pub(super) fn of(em: Em) -> Self {
+        Self(em, None)
+    }
+
+    /// How the model is to be evaluated, and how much of the scatter is needed.
+    ///
+    /// # Errors
+    /// If a covariance is singular.
+    pub(super) fn evaluation(&self) -> Result<(Density, Scatter)> {
+        let (model, form) = self.question();
+        let density = self.1.clone().map_or_else(|| model.density(), Ok)?;
+        Ok((density, form))
+    }
+
     /// The model to evaluate next, and how much of the scatter is needed.
-    pub fn question(&self) -> (&mixture::Model, Scatter) {
+    fn question(&self) -> (&mixture::Model, Scatter) {
         (self.0.ask(), self.0.options().covariance_type.structure().scatter())
     }
 
@@ -214,7 +236,7 @@ impl Loop {
     fn take(&mut self, statistics: &Statistics) -> PyResult<bool> {
         let mut next = self.0.clone();
         let done = next.tell(statistics).map_err(gmm_error)?;
-        self.0 = next;
+        *self = Self::of(next);
         Ok(done)
     }
 }

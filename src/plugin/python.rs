@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array, Array1, Array2, Array3, Dimension};
 use pyo3::create_exception;
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyImportError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use pyo3_polars::PySeries;
@@ -23,6 +23,7 @@ use super::scan::{Scan, Sums, Survey};
 use super::steps;
 use super::train::{self, CheckedRows, Training};
 use super::values::Models;
+use crate::mixture::simd::Level;
 use crate::mixture::{self, codec, CovarianceType, Em};
 
 create_exception!(
@@ -354,7 +355,7 @@ impl Fitter {
 
     /// The loop as it stands.
     fn as_loop(&self) -> Loop {
-        Loop(self.training.em.clone())
+        Loop::of(self.training.em.clone())
     }
 
     /// By what the rows are known again.
@@ -456,6 +457,7 @@ fn panicked() -> Error {
 
 #[pymodule]
 pub fn _lib(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult<()> {
+    Level::check_named().map_err(PyImportError::new_err)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("GmmError", py.get_type::<GmmError>())?;
     module.add_class::<Model>()?;

@@ -44,7 +44,7 @@ impl Scan {
         Ok(Self(Stream::survey(extras, features, k, draws.max())))
     }
 
-    /// The E-steps of the models that these loops ask for.
+    /// The E-steps of the models that these loops ask for, of which there is at least one.
     #[staticmethod]
     fn expected(
         py: Python<'_>,
@@ -52,10 +52,10 @@ impl Scan {
         survey: &Survey,
         loops: Vec<Py<Loop>>,
     ) -> PyResult<Self> {
-        let loops: Vec<_> = loops.iter().map(|l| l.borrow(py)).collect();
-        let models = loops.iter().map(|l| l.question());
-        let means = &survey.surveyed.fingerprint.means;
-        Ok(Self(Stream::expected(extras, survey.labels(), means, models)?))
+        let densities = loops.iter().map(|l| l.borrow(py).evaluation()).collect::<Result<Vec<_>>>()?;
+        let Survey { layout, surveyed, .. } = survey;
+        let columns = (layout.features.clone(), &surveyed.fingerprint.means[..]);
+        Ok(Self(Stream::expected(extras, survey.labels(), columns, densities)))
     }
 
     /// The statistics of the column of labels or responsibilities that a fit starts from.

@@ -111,28 +111,22 @@ impl Stream {
         Self::register(extras, features, labels, work)
     }
 
-    /// The E-steps of several models of the same features, whose means are those of all rows.
-    ///
-    /// # Errors
-    /// If a covariance is singular.
-    pub fn expected<'a>(
+    /// The E-steps under several densities over the same features, whose means are those of all rows.
+    pub fn expected(
         extras: Vec<String>,
         labels: Option<usize>,
-        means: &[f64],
-        models: impl Iterator<Item = (&'a mixture::Model, Scatter)>,
-    ) -> Result<Arc<Self>> {
-        let mut features = None;
-        let mut jobs = Vec::new();
-        for (model, form) in models {
-            features.get_or_insert_with(|| model.features().to_vec());
-            let density = model.density()?;
-            jobs.push(Job { sums: Assembly::new(density.k(), density.d(), form), density });
-        }
+        (features, means): (Vec<String>, &[f64]),
+        densities: impl IntoIterator<Item = (Density, Scatter)>,
+    ) -> Arc<Self> {
+        let job = |(density, form): (Density, Scatter)| {
+            Job { sums: Assembly::new(density.k(), density.d(), form), density }
+        };
+        let jobs: Vec<Job> = densities.into_iter().map(job).collect();
         // The whole scatter tells of pairs itself.
         let diagonal = jobs.iter().all(|job| job.sums.form() == Scatter::Diagonal);
         let wanted = diagonal || labels.is_some();
         let witness = wanted.then(|| Witness::about(means, diagonal, labels.unwrap_or(0)));
-        Ok(Self::register(extras, features, labels, Work::Expected(jobs, witness)))
+        Self::register(extras, Some(features), labels, Work::Expected(jobs, witness))
     }
 
     /// The statistics of given responsibilities or labels.

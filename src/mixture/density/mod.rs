@@ -28,7 +28,7 @@ use super::linalg::{
 use super::model::Model;
 use super::rows::{component_of, Block, LOWEST};
 use super::simd::{Level, EXP_MIN};
-use super::statistics::Guess;
+use super::statistics::{Guess, Statistics};
 use super::team;
 
 mod leading;
@@ -78,8 +78,13 @@ enum Form {
 }
 
 /// `ln 2⁻⁵³`, and a little: a component whose log-density lies further below the row's largest than this and
-/// `ln 1/π_c` adds to its moments, and to the likelihood, less than their rounding error.
+/// `ln 1/π_c` adds to its moments, and to the likelihood, less than their rounding error, if `π_c` is about its share of
+/// the rows.
 const NEGLIGIBLE: f64 = -40.0;
+/// Half an ulp of 1, the rounding error of a sum.
+const ROUNDING: f64 = 0.5 * f64::EPSILON;
+/// A share of all rows that is not lacking, whatever its model weighs it: `exp(NEGLIGIBLE) / ROUNDING`, and a little.
+const AMPLE: f64 = 0.04;
 
 /// What a component has where all others are nearer, though all are beyond [`LOWEST`].
 const FARTHER: f64 = -f64::MAX;
@@ -97,7 +102,7 @@ impl Density {
         let constant = |(c, log_weight)| log_weight - d as f64 * half_log_2pi + factors.log_det(c);
         let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
-        let negligible = log_weights.into_iter().map(|w| EXP_MIN.max(NEGLIGIBLE + w)).collect();
+        let negligible = log_weights.into_iter().map(negligible).collect();
         let (reciprocals, row_bounds) = match By::of(factors.form, k, d) {
             Some(By::Tree) => reciprocals(model),
             _ => (Vec::new(), Vec::new()),
@@ -129,6 +134,20 @@ impl Density {
     /// The means, `k·d`.
     pub fn means(&self) -> &[f64] {
         &self.means
+    }
+
+    /// Leaves out nothing of the components of whose weight these statistics, made under this density, may
+    /// [lack](lacks_weight) something; none if there is no such component.
+    pub fn thorough(&self, statistics: &Statistics) -> Option<Self> {
+        let lacks = |c: usize| lacks(self.negligible[c], statistics.weight()[c], statistics.total_weight);
+        if !(0..self.k).any(lacks) {
+            return None;
+        }
+        let mut thorough = self.clone();
+        for c in (0..self.k).filter(|c| lacks(*c)) {
+            thorough.negligible[c] = EXP_MIN;
+        }
+        Some(thorough)
     }
 
     /// First guesses of the means of rows.
@@ -229,6 +248,23 @@ impl Density {
         self.log_joint(block);
         self.level.run(LogSoftmax { block });
     }
+}
+
+/// [`Density::negligible`] of a component of this log weight.
+fn negligible(log_weight: f64) -> f64 {
+    EXP_MIN.max(NEGLIGIBLE + log_weight)
+}
+
+/// Whether all shares of a component that were left out may be more than the rounding error of its weight: it has far
+/// less of the rows than its model says.
+fn lacks(negligible: f64, weight: f64, total: f64) -> bool {
+    weight < AMPLE * total && negligible > EXP_MIN && weight * ROUNDING < total * negligible.exp()
+}
+
+/// Whether [`Density::thorough`] has something to add to statistics made under a model.
+pub fn lacks_weight(model: &Model, statistics: &Statistics) -> bool {
+    let mut weights = model.weights().iter().zip(statistics.weight());
+    weights.any(|(given, found)| lacks(negligible(given.ln()), *found, statistics.total_weight))
 }
 
 impl Factors {

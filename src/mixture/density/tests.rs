@@ -297,6 +297,56 @@ fn negligible_responsibilities_change_no_moment() {
     }
 }
 
+/// Weight, mean and covariance of each component by the responsibilities of all rows.
+fn naive_moments(density: &Density, rows: &Sample) -> Vec<(f64, Vec<f64>, Array2<f64>)> {
+    let (n, d) = (rows.weight.len(), rows.columns.len());
+    let mut block = loaded(rows, density.k());
+    density.responsibilities(&mut block);
+    let moments = |c: usize| {
+        let shares: Vec<f64> = (0..n).map(|i| block.component(c)[i] * rows.weight[i]).collect();
+        let weight: f64 = shares.iter().sum();
+        let mean_of = |f: &dyn Fn(usize) -> f64| (0..n).map(|i| shares[i] / weight * f(i)).sum::<f64>();
+        let mean: Vec<f64> = rows.columns.iter().map(|x| mean_of(&|i| x[i])).collect();
+        let entry = |(a, b): (usize, usize)| {
+            mean_of(&|i| (rows.columns[a][i] - mean[a]) * (rows.columns[b][i] - mean[b]))
+        };
+        let covariance = Array2::from_shape_fn((d, d), entry);
+        (weight, mean, covariance)
+    };
+    (0..density.k()).map(moments).collect()
+}
+
+#[test]
+fn components_far_from_all_rows_keep_what_little_they_have() {
+    for (d, k, rank) in [(1, 2, 0), (3, 5, 1), (9, 4, 2), (30, 12, 3), (2, 60, 0)] {
+        let near = model(CovarianceType::Full, k, d, 3);
+        for away in [10.0, 14.0, 30.0] {
+            let mut means = near.means().clone();
+            means.row_mut(rank).fill(away);
+            let (features, weights, covariances) =
+                (near.features().to_vec(), near.weights().clone(), near.covariances().clone());
+            let model = Model::new(features, CovarianceType::Full, weights, means, covariances).unwrap();
+            let density = model.density().unwrap();
+            let rows = sample(500, d, 5);
+            let statistics = Pass::SEQUENTIAL.e_step(&rows, &density, Scatter::Full).unwrap();
+            assert!(lacks_weight(&model, &statistics) || statistics.weight()[rank] > 1e-3);
+            for (c, (weight, mean, covariance)) in naive_moments(&density, &rows).into_iter().enumerate() {
+                // Below this, products of shares are no longer accurate.
+                if weight < 1e-290 {
+                    continue;
+                }
+                assert!((statistics.weight()[c] / weight - 1.0).abs() < 1e-11, "{d}, {k}, {away}: {c}");
+                assert_all_close(&statistics.mean()[c * d..][..d], &mean, 1e-11);
+                for ((a, b), expected) in covariance.indexed_iter() {
+                    let scale = (covariance[[a, a]] * covariance[[b, b]]).sqrt();
+                    let found = statistics.scatter_entry(c, a, b) / statistics.weight()[c];
+                    assert!((found - expected).abs() <= 1e-9 * scale, "{d}, {k}, {away}: {found} {expected}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_used_block_is_as_good_as_a_new_one() {
     let density = model(CovarianceType::Full, 4, 3, 7).density().unwrap();

@@ -23,6 +23,23 @@ impl Level {
         })
     }
 
+    /// Whether the environment names none, or one that this machine has.
+    ///
+    /// # Errors
+    /// A sentence that lists the names.
+    pub fn check_named() -> Result<(), String> {
+        let named = std::env::var_os(VARIABLE).unwrap_or_default();
+        let names: Vec<&str> = Self::all().into_iter().map(Self::name).collect();
+        if named.is_empty() || names.iter().any(|name| named == **name) {
+            return Ok(());
+        }
+        Err(format!(
+            "the environment variable {VARIABLE} is {named:?}, but the instruction sets of this machine are {}; set it \
+             to one of them, or unset it",
+            names.join(", ")
+        ))
+    }
+
     /// All of this machine, from the narrowest to the widest.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self(Arch::Scalar)];
