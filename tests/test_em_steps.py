@@ -220,6 +220,42 @@ def test_the_floor_lifts_what_is_flat(structure: str) -> None:
 
 
 @structures
+@pytest.mark.parametrize("size", [1e-155, 1e-158, 1e-162])
+@pytest.mark.parametrize("d", [3, 9, 20])
+def test_the_floor_lifts_what_is_too_small_to_square(d: int, size: float, structure: str) -> None:
+    rng = np.random.default_rng(d)
+    rows = np.concatenate([rng.normal(size=(100, d)) * size, rng.normal(size=(100, d)) + 100])
+    df = frame(rows).with_columns(array_column("r", np.repeat(np.eye(2), 100, axis=0)))
+    features = [f"x{j}" for j in range(d)]
+    step = pl.struct(features).gmm.m_step("r", covariance_type=structure)
+    stepped = oracle.parameters(the_value(df.select(step)))
+    least = 1e-6 * rows.var(axis=0).min()
+    assert np.linalg.eigvalsh(stepped.covariances).min() > 0.99 * least
+    fitted = df.gmm.fit(*features, k=2, covariance_type=structure)
+    assert fitted.diagnostics["smallest_eigenvalue"].to_numpy().min() > 0.99e-6  # in units of the features
+
+
+@pytest.mark.parametrize("away", [15.0, 18.0, 24.0])
+@pytest.mark.parametrize(("d", "k"), [(1, 2), (3, 5), (9, 20), (30, 3), (2, 60)])
+def test_a_component_far_from_all_rows_keeps_what_it_has(d: int, k: int, away: float) -> None:
+    it = case(d, k, n=800)
+    means = it.model.means.copy()
+    direction = np.linalg.cholesky(it.model.covariances[-1]) @ np.ones(d)
+    means[-1] += away * direction / np.sqrt(d)
+    model = as_model(it.model._replace(means=means))
+    names = list(model.features)
+    df = it.df.with_columns(r=model.responsibilities())
+    given = df.gmm.m_step(*names, responsibilities="r", weights="w")
+    stepped = df.gmm.em_step(model, weights="w")
+    assert 0 < given.weights[-1] < 1e-6
+    np.testing.assert_allclose(stepped.weights, given.weights, rtol=1e-10)
+    np.testing.assert_allclose(stepped.means, given.means, rtol=1e-10, atol=1e-10)
+    scale = np.sqrt(np.einsum("kii->ki", given.covariances))
+    correlations = [m.covariances / scale[:, :, None] / scale[:, None] for m in (stepped, given)]
+    np.testing.assert_allclose(*correlations, rtol=0, atol=1e-8)
+
+
+@structures
 def test_a_component_without_rows(structure: str) -> None:
     it = case(2, 2)
     gamma = np.column_stack([it.gammas["soft"], np.zeros(len(it.rows))])

@@ -427,6 +427,25 @@ def test_passes_are_counted() -> None:
     assert DF.gmm.fit("a", k=2).n_passes is None
 
 
+@pytest.mark.parametrize("structure", ["full", "diag"])
+def test_what_a_pass_left_out_is_read_again(structure: Any) -> None:
+    """A start of which one component is so far away that a pass takes all its shares for zero."""
+    near = np.zeros((2, 3)), np.stack([np.eye(3) * 9] * 2)
+    means, covariances = near[0] + np.array([[0.0], [60.0]]), near[1]
+    matrices = covariances if structure == "full" else np.einsum("kii->ki", covariances).copy()
+    start = pg.GaussianMixture(
+        [0.5, 0.5], means, matrices, features=NAMES, covariance_type=structure
+    )
+    options: dict[str, Any] = {"k": 2, "init": start, "covariance_type": structure, "max_iter": 3}
+    plain = DF.gmm.fit(*NAMES, **options, tol=0)
+    streamed = DF.lazy().gmm.fit(*NAMES, **options, tol=0, engine="streaming")
+    assert 0 < plain.weights[1] < 0.1
+    assert plain == streamed
+    evaluations = plain.history.height
+    assert streamed.n_passes is not None
+    assert streamed.n_passes > 1 + evaluations
+
+
 def test_auto_streams_what_is_large(monkeypatch: pytest.MonkeyPatch, parquet: Path) -> None:
     lf = pl.scan_parquet(parquet)
     assert lf.gmm.fit(*NAMES, **K3).n_passes is None
