@@ -19,9 +19,11 @@ import polars_gmm as pg
 
 arrays = {}
 # d, k, rows, distance of two means: sums by row, feature, product and component; near and far components.
-SHAPES = [(1, 3, 700, 2), (2, 20, 900, 3), (2, 20, 900, 40), (4, 16, 900, 3), (6, 9, 900, 3),
-          (8, 8, 900, 3), (8, 64, 3000, 60), (4, 256, 6000, 60), (24, 3, 700, 3), (30, 20, 900, 3),
-          (50, 64, 1500, 3), (50, 64, 1500, 60), (129, 5, 400, 3), (129, 5, 400, 60)]
+SHAPES = [
+    (1, 3, 700, 2), (2, 20, 900, 3), (2, 20, 900, 40), (4, 16, 900, 3), (6, 9, 900, 3),
+    (8, 8, 900, 3), (8, 64, 3000, 60), (4, 256, 6000, 60), (24, 3, 700, 3), (30, 20, 900, 3),
+    (50, 64, 1500, 3), (50, 64, 1500, 60), (129, 5, 400, 3), (129, 5, 400, 60),
+]
 for d, k, n, distance in SHAPES:
     rng = np.random.default_rng([d, k, n])
     names = [f"x{j}" for j in range(d)]
@@ -29,7 +31,8 @@ for d, k, n, distance in SHAPES:
     a = np.eye(d) + np.tril(rng.normal(scale=0.2 / np.sqrt(d), size=(k, d, d)))
     covariances = a @ a.transpose(0, 2, 1)
     rows = rng.normal(size=(n, d)) + means[rng.integers(k, size=n)]
-    frame = pl.DataFrame(rows, schema=names).with_columns(w=pl.Series(rng.integers(3, size=n) * 0.5))
+    halves = pl.Series(rng.integers(3, size=n) * 0.5)
+    frame = pl.DataFrame(rows, schema=names).with_columns(w=halves)
     for structure in ("full", "tied", "diag", "spherical"):
         matrices = {
             "full": covariances,

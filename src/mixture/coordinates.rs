@@ -55,8 +55,9 @@ impl Coordinates {
         if model.covariances().dim() != self.reference.covariances().dim() {
             return None;
         }
-        let mut point =
-            Vec::with_capacity(model.weights().len() + model.means().len() + model.covariances().len());
+        let entries = model.covariances().len() / self.factors.len();
+        let of_covariances: usize = self.factors.iter().map(|factor| factor.len(entries)).sum();
+        let mut point = Vec::with_capacity(model.weights().len() + model.means().len() + of_covariances);
         for (c, share) in self.shares() {
             point.push(if share == 0.0 { 0.0 } else { share * model.weights()[c].ln() });
             let first = point.len();

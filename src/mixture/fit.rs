@@ -167,8 +167,9 @@ impl Em {
         if !value.is_finite() {
             return Err(Error::LikelihoodNotFinite { iteration: self.iteration, value });
         }
-        // A start may lie outside the structure and floor asked for: climbing begins at the first M-step.
-        let rise = change.filter(|_| self.iteration > 1);
+        // A start may lie outside the structure and floor asked for: climbing begins at the first M-step. And without the
+        // model before there is none to return where the objective fell.
+        let rise = change.filter(|_| self.iteration > 1 && self.accepted.is_some());
         if let Some(outcome) = self.fallen(rise, scale) {
             self.outcome = Some(outcome);
             return Ok(true);
@@ -256,12 +257,16 @@ impl Em {
         self.accepted.as_ref()
     }
 
-    /// Goes on with the EM step, and forgets the path to it, which is most of what a loop holds.
+    /// Goes on with the EM step, and forgets the path to it and, unless the loop has ended, the model before: most of what
+    /// a loop holds.
     pub fn forget(&mut self) {
         if let Some(plain) = self.plain.take() {
             self.asked = plain;
         }
         (self.density, self.path) = (None, Acceleration::default());
+        if !self.is_done() {
+            self.accepted = None;
+        }
     }
 
     /// Log-likelihood of that model.
