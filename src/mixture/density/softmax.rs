@@ -33,7 +33,7 @@ impl WithSimd for Largest<'_> {
     }
 }
 
-/// The smallest of some numbers, at most zero.
+/// The smallest of some numbers, infinite if there is none.
 pub struct Smallest<'a>(pub &'a [f64]);
 
 impl WithSimd for Smallest<'_> {
@@ -41,7 +41,7 @@ impl WithSimd for Smallest<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let mut smallest = simd.splat_f64s(0.0);
+        let mut smallest = simd.splat_f64s(f64::INFINITY);
         for x in S::as_simd_f64s(self.0).0 {
             smallest = simd.min_f64s(smallest, *x);
         }

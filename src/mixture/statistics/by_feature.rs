@@ -1,4 +1,9 @@
-//! Sums with features as lanes: an outer product for each row that has a share in a component, and none for others.
+//! Sums with features as lanes: an outer product for each row that has a share in a component, and none for others. With
+//! a guess `g_c` of the mean of component `c`,
+//!
+//! ```text
+//! y = √(w r_c) (x − g_c),   W_c = Σ w r_c,   Σ w r_c (x − g_c) = Σ √(w r_c) y,   S_c = Σ y yᵀ
+//! ```
 
 #![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
 

@@ -1,4 +1,9 @@
-//! Sums with rows as lanes: a vector for each, of which lane `l` sums rows `l`, `l + 8`, …
+//! Sums with rows as lanes: a vector for each, of which lane `l` sums rows `l`, `l + 8`, … With `z = x − g_c` about a
+//! guess `g_c` of the mean of component `c`,
+//!
+//! ```text
+//! W_c = Σ w r_c,   Σ w r_c z_i,   S_cij = Σ w r_c z_i z_j,   j ≤ i
+//! ```
 
 #![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
 
