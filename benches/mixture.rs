@@ -7,8 +7,8 @@
 use divan::counter::ItemsCount;
 use divan::Bencher;
 use ndarray::{Array1, Array2, Array3};
-use polars_gmm::mixture::pass::block_rows;
 use polars_gmm::mixture::rows::Sample;
+use polars_gmm::mixture::shapes::block_rows;
 use polars_gmm::mixture::statistics::{Accumulator, Scatter};
 use polars_gmm::mixture::{Block, CovarianceType, Execution, Model, Pass};
 use rand::{RngExt, SeedableRng};

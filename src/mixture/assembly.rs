@@ -11,8 +11,9 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::{Error, Result};
-use super::pass::{block_rows, fold, leaf_rows, Room, Summand};
+use super::pass::{fold, Room, Summand};
 use super::rows::{Block, Responsibilities, Rows};
+use super::shapes::{block_rows, leaf_rows};
 use super::statistics::{Scatter, Statistics};
 
 /// Statistics in the making.

@@ -673,7 +673,8 @@ mod tests {
                 }
             }
             for unit in [1e-310, 1e-160, 1e-9] {
-                let expected: Vec<f64> = (0..d * d).map(|e| if e % (d + 1) == 0 { 0.5 } else { 0.0 }).collect();
+                let expected: Vec<f64> =
+                    (0..d * d).map(|e| if e % (d + 1) == 0 { 0.5 } else { 0.0 }).collect();
                 assert_eq!(clipped(unit, 0.5), expected);
             }
         }

@@ -22,6 +22,7 @@
 //! | [`transpose`] | rows to lanes and lanes to rows |
 //! | [`density`] | E-step on a block |
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
+//! | [`shapes`] | what is computed how: all crossovers by components, features and registers |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`team`] | the caller's thread and others at one list of tasks |
 //! | [`assembly`] | the same over rows that come in pieces, in any order |
@@ -60,6 +61,7 @@ pub mod ranges;
 pub mod regularisation;
 pub mod roofline;
 pub mod rows;
+pub mod shapes;
 pub mod simd;
 pub mod start;
 pub mod statistics;

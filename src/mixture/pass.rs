@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::ThreadPool;
 
-use super::density::{Density, Nearby, MANY};
+use super::density::{Density, Nearby};
 use super::error::{Error, Result};
 use super::rows::{Block, Responsibilities, Rows};
+use super::shapes::{block_rows, leaf_rows};
 use super::statistics::{Accumulator, Guess, Scatter, Statistics};
 use super::team;
 
@@ -38,27 +39,8 @@ pub struct Pass<'a> {
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.
-/// Many components want leaves in which each has some rows, as long as these stay in a cache.
-pub(super) fn leaf_rows(d: usize, k: usize) -> usize {
-    if k < MANY {
-        return 1024;
-    }
-    let fitting = (128 * k).min((1 << 17) / d.max(1)).clamp(1024, 32_768);
-    1 << fitting.ilog2()
-}
-
 /// Leaves of a short pass, whose statistics may all be held at a time.
 const SHORT: usize = 16;
-
-/// Rows of a block, whose features, their differences from a mean, and responsibilities stay in a first-level cache.
-pub fn block_rows(d: usize, k: usize) -> usize {
-    match 2 * d + k {
-        0..=12 => 256,
-        13..=20 => 128,
-        _ => 96,
-    }
-}
 
 /// Numbers of the next block that may come into a first-level cache beside those of this one.
 const PREFETCHED: usize = 2048;
@@ -299,10 +281,7 @@ impl<'a> Summand<'a> {
 }
 
 /// Sums under a density, and once more where those may [lack](Density::thorough) something of a component.
-fn thoroughly(
-    density: &Density,
-    mut sum: impl FnMut(&Summand) -> Result<Statistics>,
-) -> Result<Statistics> {
+fn thoroughly(density: &Density, mut sum: impl FnMut(&Summand) -> Result<Statistics>) -> Result<Statistics> {
     let statistics = sum(&Summand::expected(density))?;
     match density.thorough(&statistics) {
         Some(thorough) => sum(&Summand::expected(&thorough)),
@@ -400,23 +379,13 @@ mod tests {
     use super::*;
     use crate::mixture::covariance::CovarianceType;
     use crate::mixture::model::Model;
-    use crate::mixture::rows::{Labelled, Labels, Sample, PAD};
+    use crate::mixture::rows::{Labelled, Labels, Sample};
     use crate::mixture::testing::{
         assert_all_close, assert_close, model, names, repeated, sample, spread_out, whole_weights,
     };
 
     fn bytes(statistics: &Statistics) -> Vec<u8> {
         postcard::to_stdvec(statistics).unwrap()
-    }
-
-    #[test]
-    fn blocks_are_padded_lie_in_leaves_and_shrink_with_the_width() {
-        let mut before = block_rows(0, 0);
-        for width in 1..5000 {
-            let rows = block_rows(width / 3, width - width / 3);
-            assert!(rows.is_multiple_of(PAD) && rows <= before.min(leaf_rows(3, 2)), "{width}: {rows}");
-            before = rows;
-        }
     }
 
     #[test]

@@ -20,8 +20,8 @@ use super::error::{Error, Result};
 use super::pages::zeros;
 use super::train::{execution, in_pool};
 use super::values::Models;
-use crate::mixture::pass::block_rows;
 use crate::mixture::rows::RowState;
+use crate::mixture::shapes::block_rows;
 use crate::mixture::{Block, Density, Execution, Rows};
 
 /// What is asked of each row.

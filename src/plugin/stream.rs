@@ -118,8 +118,9 @@ impl Stream {
         (features, means): (Vec<String>, &[f64]),
         densities: impl IntoIterator<Item = (Density, Scatter)>,
     ) -> Arc<Self> {
-        let job = |(density, form): (Density, Scatter)| {
-            Job { sums: Assembly::new(density.k(), density.d(), form), density }
+        let job = |(density, form): (Density, Scatter)| Job {
+            sums: Assembly::new(density.k(), density.d(), form),
+            density,
         };
         let jobs: Vec<Job> = densities.into_iter().map(job).collect();
         // The whole scatter tells of pairs itself.

@@ -10,11 +10,6 @@ use super::{Density, Factors, Form};
 use crate::mixture::linalg::Numbers;
 use crate::mixture::rows::Block;
 
-/// Features from which a part of them decides.
-const WIDE: usize = 48;
-/// Components from which an order is worth its making.
-const SEVERAL: usize = 4;
-
 /// How many features decide: they cost a 64th of the norms of all, and fill panels of their factor.
 fn leading(d: usize) -> usize {
     (d / 8).next_multiple_of(PANEL).max(2 * PANEL) - padding(d)
@@ -24,12 +19,7 @@ fn leading(d: usize) -> usize {
 pub struct Leading(Density);
 
 impl Leading {
-    /// Not if features or components are few, or features are independent of each other.
-    pub fn suits(form: Form, k: usize, d: usize) -> bool {
-        form == Form::Panels && d >= WIDE && k >= SEVERAL
-    }
-
-    /// Of a density that [suits](Leading::suits).
+    /// Of a density whose factors are in panels.
     pub fn new(density: &Density) -> Self {
         let Density { level, k, d, .. } = *density;
         let leading = leading(d);

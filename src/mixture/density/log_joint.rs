@@ -4,10 +4,10 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::origin::SEVERAL;
 use super::{Density, Form, GROUP};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, LOWEST};
+use crate::mixture::shapes::SHARED_ORIGIN;
 use crate::mixture::simd::raised;
 
 /// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
@@ -23,8 +23,6 @@ pub struct LogJoint<'a> {
     pub leaving: bool,
 }
 
-/// Features up to which a triangle is packed and its kernel compiled for their number.
-pub const SMALL: usize = 6;
 /// Rows of a factor in a panel, which are multiplied together.
 pub const PANEL: usize = 4;
 
@@ -111,7 +109,7 @@ fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
     let LogJoint { density, block, components, first, leaving } = of;
     let d = density.d;
     let stride = block.stride().max(1);
-    let several = block.responsibilities.len() >= (first + SEVERAL) * stride;
+    let several = block.responsibilities.len() >= (first + SHARED_ORIGIN) * stride;
     let origin = density.origin.as_ref().filter(|_| several);
     let shared = if origin.is_some() { stride / S::F64_LANES } else { 0 };
     block.scratch.resize(N::scratch(d, shared) * S::F64_LANES);

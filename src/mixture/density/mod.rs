@@ -10,8 +10,8 @@
 //!
 //! (Bishop 2006, eq. 2.43 and 9.23.)
 
-use self::log_joint::{panel_row, panels_len, write_panels, LogJoint, SMALL};
-pub use self::nearby::{By, Nearby, MANY};
+use self::log_joint::{panel_row, panels_len, write_panels, LogJoint};
+pub use self::nearby::Nearby;
 use self::origin::Origin;
 use self::scores::{LogSumExp, MostProbable};
 use self::softmax::{Largest, LogSoftmax, Smallest, Softmax};
@@ -27,6 +27,7 @@ use super::linalg::{
 };
 use super::model::Model;
 use super::rows::{component_of, Block, LOWEST};
+use super::shapes::{self, By, TRIANGULAR};
 use super::simd::{Level, EXP_MIN};
 use super::statistics::{Guess, Statistics};
 use super::team;
@@ -103,7 +104,7 @@ impl Density {
         let log_constant = log_weights.iter().enumerate().map(constant).collect();
         let means = model.means().iter().copied().collect();
         let negligible = log_weights.into_iter().map(negligible).collect();
-        let (reciprocals, row_bounds) = match By::of(factors.form, k, d) {
+        let (reciprocals, row_bounds) = match shapes::order(k, d, factors.form == Form::Diagonal) {
             Some(By::Tree) => reciprocals(model),
             _ => (Vec::new(), Vec::new()),
         };
@@ -272,7 +273,7 @@ impl Factors {
         let covariances = model.covariances();
         let d = model.d();
         let form = match covariances.shape()[1] == d {
-            true if d <= SMALL => Form::Triangular,
+            true if d <= TRIANGULAR => Form::Triangular,
             true => Form::Panels,
             false => Form::Diagonal,
         };

@@ -13,13 +13,9 @@ use super::log_joint::LogJoint;
 use super::softmax::{Smallest, Softmax};
 use super::{Density, Form};
 use crate::mixture::rows::{Block, LOWEST, PAD};
+use crate::mixture::shapes::{self, By, MANY};
 use crate::mixture::simd::{raised, Lanes};
 
-/// Components from which a tree can put rows in order, whatever their features.
-pub const MANY: usize = 48;
-/// Components from which it can where a row costs each of them d² and components times features are so many.
-const SEVERAL: usize = 8;
-const COSTLY: usize = 128;
 /// Rows evaluated together, a multiple of those that a kernel takes at a time.
 const TOGETHER: usize = 96;
 /// Components of this squared distance from a box, in their own variances, are near it.
@@ -42,28 +38,6 @@ enum Order {
     Leading(Box<Leading>),
 }
 
-/// What can put rows in order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// A tree over the means, where components are many.
-    Tree,
-    /// Leading features, where features are many.
-    Leading,
-}
-
-impl By {
-    /// None if components and features are few.
-    pub(super) fn of(form: Form, k: usize, d: usize) -> Option<Self> {
-        if Leading::suits(form, k, d) {
-            Some(Self::Leading)
-        } else if k >= MANY || form != Form::Diagonal && k >= SEVERAL && k * d >= COSTLY {
-            Some(Self::Tree)
-        } else {
-            None
-        }
-    }
-}
-
 /// What bounds need, in lanes of components: for each feature means and reciprocal deviations, and reciprocals of the
 /// largest sums of a row of a covariance.
 struct Bounds {
@@ -81,7 +55,7 @@ impl<'a> Nearby<'a> {
         density.lie_apart(gap).then(|| Self::new(density, by))
     }
 
-    /// By what [suits](Density::order) the density.
+    /// By what is made for [such shapes](shapes::order).
     pub fn new(density: &'a Density, by: By) -> Self {
         let order = match by {
             By::Leading => Order::Leading(Box::new(Leading::new(density))),
@@ -336,7 +310,7 @@ impl Tree {
 impl Density {
     /// What can put rows in order.
     pub fn order(&self) -> Option<By> {
-        By::of(self.factors.form, self.k, self.d)
+        shapes::order(self.k, self.d, self.factors.form == Form::Diagonal)
     }
 
     /// Whether the log joint densities of at least half of the components, of those that weigh something, lie so far below

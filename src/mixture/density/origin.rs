@@ -7,11 +7,9 @@
 use super::log_joint::{padded, padding, panel_row};
 use super::{Factors, Form};
 use crate::mixture::model::Model;
+use crate::mixture::shapes::{products, SHARED_ORIGIN};
 use crate::mixture::simd::Level;
-use crate::mixture::statistics::products_are_worth;
 
-/// Components from which an origin is worth its differences.
-pub const SEVERAL: usize = 8;
 /// Distance of a mean in deviations of a feature of its component: so many times grows the rounding error of a norm.
 const FAR: f64 = 4.0;
 
@@ -27,8 +25,8 @@ impl Origin {
     /// Unless a mean lies [`FAR`] from it, or nothing is gained by it.
     pub fn new(model: &Model, factors: &Factors) -> Option<Self> {
         let gains = match factors.form {
-            Form::Panels => model.k() >= SEVERAL,
-            Form::Triangular => products_are_worth(model.k(), model.d(), Level::chosen()),
+            Form::Panels => model.k() >= SHARED_ORIGIN,
+            Form::Triangular => products(model.k(), model.d(), Level::chosen()),
             Form::Diagonal => false,
         };
         let point = gains.then(|| middle(model)).filter(|point| is_near(model, point))?;

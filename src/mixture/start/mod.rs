@@ -30,9 +30,10 @@ use super::density::Density;
 use super::error::{Error, Result};
 use super::fit::{Em, Options};
 use super::model::Model;
-use super::pass::{block_rows, Execution, Pass, Passes};
+use super::pass::{Execution, Pass, Passes};
 use super::regularisation::Regularisation;
 use super::rows::{Block, Labelled, Labels, Responsibilities, Rows, Sample};
+use super::shapes::block_rows;
 use super::statistics::{Scatter, Statistics};
 
 use kmeans::Scaled;

@@ -2,8 +2,8 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::super::pass::block_rows;
 use super::super::rows::{Block, Rows, Sample};
+use super::super::shapes::block_rows;
 use super::super::simd::Level;
 
 /// Rows of the start sample: enough for every component to be seen and its covariance to have full rank.

@@ -11,6 +11,7 @@ use super::by_row::{self, ByRow};
 use super::{Guess, Scatter, Statistics};
 use crate::mixture::linalg::{triangle, Numbers};
 use crate::mixture::rows::Block;
+use crate::mixture::shapes::{self, Sums};
 use crate::mixture::simd::{Lanes, Level};
 
 /// Where sums are kept while rows come in.
@@ -48,18 +49,11 @@ enum Layout {
     Components,
 }
 
-/// Sums of lanes that fit into a second-level cache, in numbers.
-const CACHED: usize = 65_536;
-/// Features from which lanes of them are worth their transposition.
-const WIDE: usize = 24;
-
 impl Layout {
-    /// By row the arithmetic is least, but each sum is a vector, and a row costs all components alike.
     fn new(k: usize, d: usize, form: Scatter) -> Self {
-        let sums = k * by_row::entries(d, form) * by_row::LANES;
-        match form {
-            Scatter::Full if d >= WIDE || sums > CACHED && d > by_row::SMALL => Self::Features,
-            _ => Self::Rows,
+        match shapes::sums(d, form, k * by_row::entries(d, form)) {
+            Sums::Rows => Self::Rows,
+            Sums::Features => Self::Features,
         }
     }
 }
@@ -96,11 +90,11 @@ impl Accumulator {
         (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
         self.origin.clear();
         let origin = guess.origin.as_deref().unwrap_or_default();
-        if guess.by_row && !origin.is_empty() && by_component::is_worth(self.k, self.d, self.form) {
+        if guess.by_row && !origin.is_empty() && shapes::by_component(self.k, self.d, self.form) {
             self.layout = Layout::Components;
             self.about.clear();
             self.about.extend_from_slice(origin);
-        } else if self.form == Scatter::Full && by_product::is_worth(self.k, self.d, self.level) {
+        } else if self.form == Scatter::Full && shapes::products(self.k, self.d, self.level) {
             self.origin.extend_from_slice(origin);
         }
         if self.origin.is_empty() {

@@ -20,15 +20,6 @@ use crate::mixture::rows::Block;
 /// Products summed up together, and as many as remain.
 const PANEL: usize = 6;
 const REST: usize = 3;
-/// Components from which, and products up to which, lanes of rows are slower.
-const SEVERAL: usize = 12;
-const MANY: usize = 24;
-
-/// Whether components are many enough to be lanes, and features few enough for each component to be summed up whole.
-pub fn is_worth(k: usize, d: usize, form: Scatter) -> bool {
-    k >= SEVERAL && products(d, form) <= MANY
-}
-
 /// Products of a row.
 fn products(d: usize, form: Scatter) -> usize {
     1 + d + form.len(d)

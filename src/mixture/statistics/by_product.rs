@@ -14,7 +14,8 @@ use pulp::{Simd, WithSimd};
 use super::accumulator::{scaled, Accumulator};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, PAD};
-use crate::mixture::simd::{Lanes, Level};
+use crate::mixture::shapes::{rows_held, MANY_REGISTERS};
+use crate::mixture::simd::Lanes;
 
 /// Rows held, whose products in a panel stay in a first-level cache: those of five blocks where components and features
 /// are so many.
@@ -25,43 +26,6 @@ const STRIDE: usize = HELD + 4 * PAD;
 const PANEL: usize = 6;
 /// Numbers that are whole panels, whatever their width.
 const PADDED: usize = 12;
-/// Registers for more than twelve sums beside what is multiplied.
-const MANY: usize = 32;
-/// Numbers held that stay in a second-level cache, and in one of machines that have fewer registers.
-const CACHED: usize = 1 << 18;
-const SMALL_CACHE: usize = 3 << 14;
-
-/// Whether components and features are many enough for their products, and few enough for rows to be held.
-pub fn is_worth(k: usize, d: usize, level: Level) -> bool {
-    k >= several(d, level.registers()) && (k + d) * HELD <= CACHED
-}
-
-/// Components from which sums of each alone take longer. Where registers are few, these do not stay in them.
-fn several(d: usize, registers: usize) -> usize {
-    if registers >= MANY {
-        return match d {
-            0..6 => usize::MAX,
-            6..8 => 8,
-            8..64 => 16,
-            64.. => 32,
-        };
-    }
-    match d {
-        0..4 => usize::MAX,
-        4..6 => 16,
-        6.. => (d / 2).clamp(8, 32),
-    }
-}
-
-/// Rows held at most.
-fn room(k: usize, d: usize, level: Level) -> usize {
-    if level.registers() >= MANY {
-        HELD
-    } else {
-        (SMALL_CACHE / (1 + d + k)).clamp(192, 384)
-    }
-}
-
 /// Whether rows that weigh something have shares in at least half of the components of a block: where they have fewer, sums
 /// over the rows of a component alone take less.
 pub fn is_dense(block: &Block) -> bool {
@@ -115,7 +79,7 @@ pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f6
 /// Holds the rows of a block.
 pub fn hold(sums: &mut Accumulator, block: &Block, components: &[u32]) {
     let stride = block.stride();
-    if sums.held.rows + stride > room(sums.k, sums.d, sums.level) {
+    if sums.held.rows + stride > rows_held(sums.k, sums.d, sums.level, HELD) {
         add_held(sums);
     }
     let level = sums.level;
@@ -179,7 +143,7 @@ impl WithSimd for AddHeld<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if S::REGISTER_COUNT >= MANY {
+        if S::REGISTER_COUNT >= MANY_REGISTERS {
             panels::<S, 4, 4>(simd, self.0);
         } else {
             panels::<S, 6, 2>(simd, self.0);

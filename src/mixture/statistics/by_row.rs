@@ -13,18 +13,17 @@ use super::accumulator::{scaled, Accumulator};
 use super::Scatter;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block};
+use crate::mixture::shapes::SUMS_IN_REGISTERS;
 
 /// Numbers kept for a vector: those of the widest instruction set.
 pub const LANES: usize = 8;
-/// Features up to which all sums of a component stay in registers.
-pub const SMALL: usize = 5;
 /// Rows and columns of a tile of the scatter.
 const TILE: usize = 4;
 
 /// Vectors of a component: weight, mean and scatter.
 pub fn entries(d: usize, form: Scatter) -> usize {
     let scatter = match form {
-        Scatter::Full if d <= SMALL => triangle(d),
+        Scatter::Full if d <= SUMS_IN_REGISTERS => triangle(d),
         Scatter::Full => tiles_before(d.div_ceil(TILE)),
         Scatter::Diagonal => d,
     };
@@ -38,7 +37,7 @@ const fn tiles_before(t: usize) -> usize {
 
 /// Where entry `[i, j]`, `j ≤ i`, of the scatter is.
 fn position(d: usize, i: usize, j: usize) -> usize {
-    if d <= SMALL {
+    if d <= SUMS_IN_REGISTERS {
         return triangle(i) + j;
     }
     let (tile, column, r, c) = (i / TILE, j / TILE, i % TILE, j % TILE);
@@ -99,7 +98,7 @@ impl WithSimd for ByRow<'_> {
             (Scatter::Full, 2) => each::<S, Small<2>>(simd, sums, block, components),
             (Scatter::Full, 3) => each::<S, Small<3>>(simd, sums, block, components),
             (Scatter::Full, 4) => each::<S, Small<4>>(simd, sums, block, components),
-            (Scatter::Full, SMALL) => each::<S, Small<SMALL>>(simd, sums, block, components),
+            (Scatter::Full, 5) => each::<S, Small<5>>(simd, sums, block, components),
             (Scatter::Full, _) if S::REGISTER_COUNT >= 32 => {
                 each::<S, Tiles<TILE>>(simd, sums, block, components);
             }

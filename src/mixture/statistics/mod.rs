@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use smallvec::smallvec;
 
 pub use self::accumulator::Accumulator;
-pub use self::by_product::is_worth as products_are_worth;
 use super::error::{Error, Result};
 use super::linalg::{as_list, triangle, Numbers};
 

@@ -1,9 +1,9 @@
-use super::by_product::is_worth;
 use super::*;
 use crate::mixture::covariance::CovarianceType;
 use crate::mixture::model::Model;
 use crate::mixture::pass::{Pass, Passes};
 use crate::mixture::rows::{Block, Labels, Responsibilities, Rows, Sample};
+use crate::mixture::shapes::products;
 use crate::mixture::simd::Level;
 use crate::mixture::testing::{assert_all_close, assert_close, bits, loaded, model, sample, whole_weights};
 
@@ -367,7 +367,7 @@ fn products_that_components_share_give_the_sums_of_each() {
     let few = Level::chosen().registers() < 32;
     for (n, k, d) in many.into_iter().chain(where_registers_are_few.into_iter().filter(|_| few)) {
         let (rows, model) = (whole_weights(sample(n, d, 3)), overlapping(k, d));
-        for level in Level::all().into_iter().filter(|level| is_worth(k, d, *level)) {
+        for level in Level::all().into_iter().filter(|level| products(k, d, *level)) {
             let (shared, own) = (under(&rows, &model, level, true), under(&rows, &model, level, false));
             assert!(shared.scatter() != own.scatter(), "{n} {k} {d}: one path alone was taken");
             let expected = (own.weight().to_vec(), own.mean().to_vec(), own.scatter().to_vec());
