@@ -18,7 +18,7 @@ import polars as pl
 import polars_gmm as pg
 
 arrays = {}
-# d, k, rows, distance of two means: sums by row, feature, product and component; near and far components.
+# d, k, rows, distance of two means: sums of all kinds, and components near and far.
 SHAPES = [
     (1, 3, 700, 2), (2, 20, 900, 3), (2, 20, 900, 40), (4, 16, 900, 3), (6, 9, 900, 3),
     (8, 8, 900, 3), (8, 64, 3000, 60), (4, 256, 6000, 60), (24, 3, 700, 3), (30, 20, 900, 3),

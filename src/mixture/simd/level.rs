@@ -34,8 +34,9 @@ impl Level {
             return Ok(());
         }
         Err(format!(
-            "the environment variable {VARIABLE} is {named:?}, but the instruction sets of this machine are {}; set it \
-             to one of them, or unset it",
+            "the environment variable {VARIABLE} is \"{}\", but the instruction sets of this machine are {}; set it to \
+             one of them, or unset it",
+            named.display(),
             names.join(", ")
         ))
     }
