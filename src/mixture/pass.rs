@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::ThreadPool;
 
@@ -60,7 +61,8 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        thoroughly(density, |summand| self.run(rows, form, summand))
+        let rooms = Rooms::default();
+        thoroughly(density, |summand| self.run(rows, form, summand, &rooms))
     }
 
     /// Statistics of the rows under given responsibilities.
@@ -73,10 +75,10 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        self.run(rows, form, &Summand::Assigned(given))
+        self.run(rows, form, &Summand::Assigned(given), &Rooms::default())
     }
 
-    fn run(self, rows: &dyn Rows, form: Scatter, summand: &Summand) -> Result<Statistics> {
+    fn run(self, rows: &dyn Rows, form: Scatter, summand: &Summand, rooms: &Rooms) -> Result<Statistics> {
         let leaf = leaf_rows(rows.d(), summand.k());
         let leaves = rows.n_rows().div_ceil(leaf);
         // To ask for the current pool where there is none would make one.
@@ -86,7 +88,7 @@ impl Pass<'_> {
             }
             _ => usize::MAX,
         };
-        let tree = Tree { cancelled: self.cancelled, rows, form, summand, leaf, grain };
+        let tree = Tree { cancelled: self.cancelled, rows, form, summand, rooms, leaf, grain };
         match self.helpers {
             Some(pool) => tree.sum_shared(leaves, pool),
             None => tree.sum(0, leaves),
@@ -109,20 +111,42 @@ impl Room {
     }
 }
 
-/// Passes over the same rows, one after the other. Rows that fit into a block are read once, and room for their sums is
-/// made once: for few rows that is most of what a pass costs.
+/// Rooms for sums by the same number of components, that no thread is in.
+#[derive(Default)]
+struct Rooms(Mutex<Vec<Room>>);
+
+impl Rooms {
+    /// Works in one of them, or in a new one.
+    fn work_in<T>(&self, new: impl FnOnce() -> Room, work: impl FnOnce(&mut Room) -> T) -> T {
+        let empty = self.all().pop();
+        let mut room = empty.unwrap_or_else(new);
+        let result = work(&mut room);
+        self.all().push(room);
+        result
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Room>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Passes over the same rows, one after the other. Room for their sums is made once, and rows that fit into a block are
+/// read once: for few rows that is most of what a pass costs.
 pub struct Passes<'a> {
     rows: &'a dyn Rows,
     pass: Pass<'a>,
     form: Scatter,
-    /// The rows, all of them, and the sums by models of so many components.
-    room: Option<(usize, Room)>,
+    /// Components of the last model, by which there is room for sums.
+    k: usize,
+    rooms: Rooms,
+    /// The rows, all of them, and the sums.
+    whole: Option<Room>,
 }
 
 impl<'a> Passes<'a> {
     /// Of these rows, for statistics of this form.
     pub fn new(rows: &'a dyn Rows, pass: Pass<'a>, form: Scatter) -> Self {
-        Self { rows, pass, form, room: None }
+        Self { rows, pass, form, k: 0, rooms: Rooms::default(), whole: None }
     }
 
     /// [`Pass::e_step`].
@@ -144,20 +168,19 @@ impl<'a> Passes<'a> {
     fn sum(&mut self, summand: &Summand) -> Result<Statistics> {
         let (rows, form) = (self.rows, self.form);
         let (n, d, k) = (rows.n_rows(), rows.d(), summand.k());
+        if k != self.k {
+            (self.k, self.rooms, self.whole) = (k, Rooms::default(), None);
+        }
         let in_order = matches!(summand, Summand::Expected { nearby: Some(_), .. });
         if n == 0 || n > block_rows(d, k) || in_order {
-            return self.pass.run(rows, form, summand);
+            return self.pass.run(rows, form, summand, &self.rooms);
         }
         go_on(self.pass.cancelled)?;
-        let (_, room) = match self.room.take() {
-            Some(room) if room.0 == k => self.room.insert(room),
-            _ => {
-                let mut room = Room::new(k, d, form);
-                room.block.load(rows, 0, n, k);
-                self.room.insert((k, room))
-            }
-        };
-        let Room { block, accumulator, .. } = room;
+        let Room { block, accumulator, .. } = self.whole.get_or_insert_with(|| {
+            let mut room = Room::new(k, d, form);
+            room.block.load(rows, 0, n, k);
+            room
+        });
         let mut filled = false;
         Statistics::of(accumulator, &summand.guess(block), |accumulator| {
             summand.add(0, block, &mut filled, accumulator);
@@ -302,6 +325,7 @@ struct Tree<'a> {
     rows: &'a dyn Rows,
     form: Scatter,
     summand: &'a Summand<'a>,
+    rooms: &'a Rooms,
     leaf: usize,
     grain: usize,
 }
@@ -320,8 +344,8 @@ impl Tree<'_> {
 
     /// The same tree on one thread.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
-        let mut room = self.room();
-        self.folded((first..end).map(|leaf| self.leaf(leaf, &mut room)))
+        let fold = |room: &mut Room| self.folded((first..end).map(|leaf| self.leaf(leaf, room)));
+        self.rooms.work_in(|| self.room(), fold)
     }
 
     /// The same tree with helpers.
@@ -441,7 +465,8 @@ mod tests {
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
                 let (form, leaf) = (Scatter::Full, leaf_rows(3, 2));
-                let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, leaf, grain };
+                let rooms = &Rooms::default();
+                let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, rooms, leaf, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
             for grain in [1, 2, 4, 16] {
@@ -453,12 +478,14 @@ mod tests {
     /// Rows close together, whether or not that is worth it.
     fn in_order(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
         let nearby = density.order().map(|by| Box::new(Nearby::new(density, by)));
-        Pass::SEQUENTIAL.run(rows, form, &Summand::Expected { density, nearby }).unwrap()
+        let summand = &Summand::Expected { density, nearby };
+        Pass::SEQUENTIAL.run(rows, form, summand, &Rooms::default()).unwrap()
     }
 
     /// Rows as they come.
     fn as_they_come(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
-        Pass::SEQUENTIAL.run(rows, form, &Summand::Expected { density, nearby: None }).unwrap()
+        let summand = &Summand::Expected { density, nearby: None };
+        Pass::SEQUENTIAL.run(rows, form, summand, &Rooms::default()).unwrap()
     }
 
     #[test]

@@ -12,6 +12,7 @@ use pulp::{Simd, WithSimd};
 use super::accumulator::Accumulator;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block};
+use crate::mixture::shapes::MANY_REGISTERS;
 
 /// Features are padded to a multiple of this.
 const PAD: usize = 8;
@@ -20,6 +21,17 @@ const CACHED: usize = 4096;
 
 fn padded(d: usize) -> usize {
     d.next_multiple_of(PAD)
+}
+
+/// Numbers from a row to the next. Those of 64 features would compete for the same places of a cache, which shows where
+/// registers are few.
+fn pitch<S: Simd>(d: usize) -> usize {
+    let width = padded(d);
+    if S::REGISTER_COUNT < MANY_REGISTERS && width.is_multiple_of(64) {
+        width + PAD
+    } else {
+        width
+    }
 }
 
 /// Rows whose differences are kept.
@@ -58,12 +70,12 @@ impl WithSimd for ByFeature<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { sums, block, components } = self;
         let (d, width, stride) = (sums.d, padded(sums.d), block.stride().max(1));
-        let (entries, chunk) = (entries(d), chunk_rows(width));
-        sums.scratch.refill(width * (stride + 1 + chunk) + stride, 0.0);
-        let (rows, rest) = sums.scratch.split_at_mut(width * stride);
+        let (entries, chunk, pitch) = (entries(d), chunk_rows(width), pitch::<S>(d));
+        sums.scratch.refill(pitch * (stride + chunk) + width + stride, 0.0);
+        let (rows, rest) = sums.scratch.split_at_mut(pitch * stride);
         let (about, rest) = rest.split_at_mut(width);
         let (roots, y) = rest.split_at_mut(stride);
-        transpose(block, rows, width);
+        transpose(block, rows, pitch);
         let (rows, _) = S::as_simd_f64s(rows);
         for (lane, given) in block.responsibilities.chunks_exact(stride).enumerate() {
             let c = component_of(components, lane);
@@ -75,10 +87,10 @@ impl WithSimd for ByFeature<'_> {
             let (mean, scatter) = own.split_at_mut(width / S::F64_LANES);
             let (about, _) = S::as_simd_f64s(about);
             for (active, roots) in sums.active.chunks(chunk).zip(roots.chunks(chunk)) {
-                let y = &mut y[..active.len() * width];
-                let shares = Shares { active, roots };
+                let y = &mut y[..active.len() * pitch];
+                let shares = Shares { active, roots, pitch };
                 scaled_differences::<S>(simd, &shares, rows, about, y, mean);
-                triangle_of_tiles::<S>(simd, d, y, scatter);
+                triangle_of_tiles::<S>(simd, (d, pitch), y, scatter);
             }
         }
     }
@@ -88,6 +100,8 @@ impl WithSimd for ByFeature<'_> {
 struct Shares<'a> {
     active: &'a [u32],
     roots: &'a [f64],
+    /// Numbers from one of all rows, or of these, to the next.
+    pitch: usize,
 }
 
 /// Rows after rows of `width` features, eight of them at a time: one by one they would be scattered.
@@ -167,7 +181,7 @@ fn columns<S: Simd, const C: usize>(
     y: &mut [S::f64s],
     mean: &mut [S::f64s],
 ) -> usize {
-    let vectors = about.len();
+    let vectors = shares.pitch / S::F64_LANES;
     let mut g = [simd.splat_f64s(0.0); C];
     g.copy_from_slice(&about[first..][..C]);
     let mut own = [simd.splat_f64s(0.0); C];
@@ -188,8 +202,8 @@ fn columns<S: Simd, const C: usize>(
 
 /// `S += Σ y yᵀ`, up to the diagonal, in tiles as high and wide as the registers allow.
 #[inline(always)]
-fn triangle_of_tiles<S: Simd>(simd: S, d: usize, y: &[f64], scatter: &mut [S::f64s]) {
-    let width = padded(d);
+fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], scatter: &mut [S::f64s]) {
+    let vectors = padded(d) / S::F64_LANES;
     let (high, low) = if S::REGISTER_COUNT >= 32 { (8, 4) } else { (4, 4) };
     let mut first = 0;
     while first < d {
@@ -198,7 +212,9 @@ fn triangle_of_tiles<S: Simd>(simd: S, d: usize, y: &[f64], scatter: &mut [S::f6
         let mut column = 0;
         while left > 0 {
             let columns = if left == 4 { 2 } else { left.min(3) };
-            let at = (width, first, column);
+            let at = (first, column);
+            let y = (y, pitch);
+            let scatter = (&mut *scatter, vectors);
             match (height, columns) {
                 (8, 3) => tile::<S, 8, 3>(simd, at, y, scatter),
                 (8, 2) => tile::<S, 8, 2>(simd, at, y, scatter),
@@ -214,18 +230,17 @@ fn triangle_of_tiles<S: Simd>(simd: S, d: usize, y: &[f64], scatter: &mut [S::f6
     }
 }
 
-/// Rows `first .. first + R` and vectors `column .. column + C` of the scatter.
+/// Rows `first .. first + R` and vectors `column .. column + C` of the scatter, whose rows are of so many vectors.
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const C: usize>(
     simd: S,
-    (width, first, column): (usize, usize, usize),
-    y: &[f64],
-    scatter: &mut [S::f64s],
+    (first, column): (usize, usize),
+    (y, pitch): (&[f64], usize),
+    (scatter, vectors): (&mut [S::f64s], usize),
 ) {
-    let vectors = width / S::F64_LANES;
     let (columns, _) = S::as_simd_f64s(y);
     let mut own = [[simd.splat_f64s(0.0); C]; R];
-    for (left, right) in y.chunks_exact(width).zip(columns.chunks_exact(vectors)) {
+    for (left, right) in y.chunks_exact(pitch).zip(columns.chunks_exact(pitch / S::F64_LANES)) {
         let (left, right) = (&left[first..][..R], &right[column..][..C]);
         for i in 0..R {
             let left = simd.splat_f64s(left[i]);
