@@ -305,7 +305,7 @@ def _iterate(
         course.extend(evaluated)
         model = fit.model()
         if model is None or not evaluated:
-            continue  # the step was refused: its seconds go to the iteration that follows
+            continue  # refused, or to be read again: its seconds go to the iteration that follows
         if fit.iteration > 0:
             left = 0 if done else _iterations_left([c[2] for c in course], fit.iteration, options)
             report = _report(fit, model, course, max(seconds, _SHORTEST), left, options)

@@ -122,7 +122,7 @@ def _collecting(query: pl.LazyFrame) -> int:
 
 
 class Streamed:
-    """The EM loop over a source: a pass for each model it asks for."""
+    """The EM loop over a source: a pass for each model it asks for, or two if one lacks much."""
 
     def __init__(
         self,

@@ -243,7 +243,8 @@ impl Em {
         Ok(self.outcome.is_some())
     }
 
-    /// The last model accepted, complete with its figures; none before the first evaluation.
+    /// The last model accepted, complete with its figures; none before the first evaluation, and none after the loop
+    /// [forgot](Em::forget) it.
     pub fn model(&self) -> Option<Model> {
         let accepted = self.accepted.as_ref()?;
         let mut model = if self.canonical { accepted.sorted() } else { accepted.clone() };

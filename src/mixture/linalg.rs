@@ -242,9 +242,10 @@ pub fn is_above(matrix: &[f64], d: usize, floor: f64) -> bool {
     })
 }
 
-/// Raises the eigenvalues of a symmetric matrix to at least `floor`; leaves it alone where none is lower.
+/// Raises the eigenvalues of a symmetric matrix to at least `floor`; leaves it alone where none is lower, or where it is
+/// not finite.
 pub fn clip_eigenvalues(matrix: &mut [f64], d: usize, floor: f64) {
-    if is_above(matrix, d, floor) {
+    if is_above(matrix, d, floor) || !matrix[..d * d].iter().all(|x| x.is_finite()) {
         return;
     }
     let largest = matrix[..d * d].iter().fold(0.0, |m: f64, x| m.max(x.abs()));

@@ -350,7 +350,8 @@ impl Tree<'_> {
 
     /// The same tree with helpers.
     fn sum_shared(&self, leaves: usize, pool: &ThreadPool) -> Result<Statistics> {
-        self.folded(team::results(pool, leaves, || self.room(), |leaf, room| self.leaf(leaf, room)))
+        let leaf = |leaf| self.rooms.work_in(|| self.room(), |room| self.leaf(leaf, room));
+        self.folded(team::results(pool, leaves, || (), |number, ()| leaf(number)))
     }
 
     fn room(&self) -> Room {

@@ -1,12 +1,12 @@
-//! What is computed how, by the shape of the problem: `k` components, `d` features, and registers. All crossovers between
-//! one way and another, each where both were measured to take as long, with AVX2 and with AVX-512.
+//! What is computed how, by the shape of the problem: `k` components, `d` features, and registers. The crossovers of the
+//! kernels, each where two ways were measured to take as long, with AVX2 and with AVX-512.
 //!
 //! | | few | many |
 //! |---|---|---|
 //! | factor of a component | packed triangle, a kernel for each `d` | panels of rows |
 //! | differences of rows | from the mean of each component | from an [origin](SHARED_ORIGIN) that they share |
 //! | rows of a leaf | in their order | [in order](order) by components or leading features |
-//! | [sums](sums), components apart | lanes of rows | lanes of features |
+//! | sums, components apart | lanes of rows | [lanes of features](by_feature) |
 //! | sums, components overlap | the same | [products](products) of features, shared by all components |
 //! | sums, responsibilities by row | the same | [lanes of components](by_component) |
 
@@ -44,22 +44,12 @@ pub fn order(k: usize, d: usize, independent: bool) -> Option<By> {
     }
 }
 
-/// What lanes of sums are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Sums {
-    /// Rows: the arithmetic is least, but each sum is a vector, and a row costs all components alike.
-    Rows,
-    /// Features, which rows are transposed for.
-    Features,
-}
-
-/// Sums of each component for itself, of which `vectors` are kept if lanes are rows.
-pub fn sums(d: usize, form: Scatter, vectors: usize) -> Sums {
-    let leave_the_cache = vectors * 8 > 65_536;
-    match form {
-        Scatter::Full if d >= 24 || leave_the_cache && d > SUMS_IN_REGISTERS => Sums::Features,
-        _ => Sums::Rows,
-    }
+/// Whether lanes are features, which rows are transposed for, where each component is summed up for itself. With rows as
+/// lanes the arithmetic is least, but each sum is a vector, here so many numbers of all, and a row costs all components
+/// alike.
+pub fn by_feature(d: usize, form: Scatter, numbers: usize) -> bool {
+    let leave_the_cache = numbers > 1 << 16;
+    form == Scatter::Full && (d >= 24 || leave_the_cache && d > SUMS_IN_REGISTERS)
 }
 
 /// Whether components that overlap are many enough for products of features that they share, which otherwise take longer
@@ -72,15 +62,19 @@ pub fn products(k: usize, d: usize, level: Level) -> bool {
         (true, _) => 32,
         (false, _) => (d / 2).clamp(8, 32),
     };
-    k >= few && k + d <= 546
+    k >= few && (k + d) * HELD <= 1 << 18
 }
 
-/// Rows held for products, at most: with them stay in a second-level cache their features and shares.
-pub fn rows_held(k: usize, d: usize, level: Level, most: usize) -> usize {
+/// Rows held for products, whose panel stays in a first-level cache: those of five blocks where components and features are
+/// so many.
+pub const HELD: usize = 480;
+
+/// Rows held at most: their features and shares stay in a second-level cache, which is smaller where registers are few.
+pub fn rows_held(k: usize, d: usize, level: Level) -> usize {
     if level.registers() >= MANY_REGISTERS {
-        most
+        HELD
     } else {
-        (49_152 / (1 + d + k)).clamp(192, 384)
+        ((3 << 14) / (1 + d + k)).clamp(192, 384)
     }
 }
 

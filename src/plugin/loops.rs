@@ -18,7 +18,10 @@ use crate::mixture::{self, start, Em, Statistics};
 
 /// The EM loop as a state machine, and how its model is to be evaluated once more where sums lacked something.
 #[pyclass(module = "polars_gmm._lib")]
-pub struct Loop(pub(super) Em, Option<Density>);
+pub struct Loop {
+    pub(super) em: Em,
+    thorough: Option<Density>,
+}
 
 const FORMAT: &str = "polars-gmm EM";
 const VERSION: u32 = 1;
@@ -95,10 +98,10 @@ impl Loop {
     /// Takes the statistics of all rows under that model; true when the loop is done.
     fn tell(&mut self, statistics: PyColumn) -> PyResult<bool> {
         let (features, whole) = one_statistics(&statistics)?;
-        let narrows = self.question().1 == Scatter::Diagonal && own_form(self.0.ask()) == Scatter::Full;
+        let narrows = self.question().1 == Scatter::Diagonal && own_form(self.em.ask()) == Scatter::Full;
         let statistics = if narrows { whole.diagonal() } else { whole.clone() };
-        let (k, d, form) = (self.0.ask().k(), self.0.ask().d(), self.question().1);
-        let expected = shape(k, d, form, self.0.ask().features());
+        let (k, d, form) = (self.em.ask().k(), self.em.ask().d(), self.question().1);
+        let expected = shape(k, d, form, self.em.ask().features());
         let got = shape(statistics.k(), statistics.d(), statistics.scatter_form(), &features);
         if got != expected {
             let message = format!(
@@ -108,67 +111,64 @@ impl Loop {
             return Err(gmm_error(Error::Option(message)));
         }
         self.check_rows(&statistics)?;
-        check_made_under(self.0.ask(), &whole).map_err(gmm_error)?;
+        check_made_under(self.em.ask(), &whole).map_err(gmm_error)?;
         self.take(&statistics)
     }
 
     /// Takes them from a pass, unless another pass under the same model has to add what they may lack.
     fn tell_sums(&mut self, sums: &Sums) -> PyResult<bool> {
-        if self.1.is_none() && lacks_weight(self.0.ask(), &sums.0) {
-            self.1 = self.0.ask().density().map_err(gmm_error)?.thorough(&sums.0);
-            if self.1.is_some() {
-                return Ok(false);
-            }
+        if self.thorough.is_none() && lacks_weight(self.em.ask(), &sums.0) {
+            self.thorough = self.em.ask().density().map_err(gmm_error)?.thorough(&sums.0);
+            return Ok(false);
         }
         self.take(&sums.0)
     }
 
     /// Raises why the model asked for cannot be evaluated, if it cannot.
-    fn check(&self) -> PyResult<()> {
-        self.0.ask().density().map_err(gmm_error)?;
-        Ok(())
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.em.ask().density().map(drop)).map_err(gmm_error)
     }
 
     /// Whether the loop has ended.
     #[getter]
     fn done(&self) -> bool {
-        self.0.is_done()
+        self.em.is_done()
     }
 
     #[getter]
     fn covariance_floor(&self) -> f64 {
-        self.0.options().covariance_floor
+        self.em.options().covariance_floor
     }
 
     #[getter]
     fn iteration(&self) -> u32 {
-        self.0.iteration()
+        self.em.iteration()
     }
 
     #[getter]
     fn log_likelihood(&self) -> f64 {
-        self.0.log_likelihood().unwrap_or(f64::NAN)
+        self.em.log_likelihood().unwrap_or(f64::NAN)
     }
 
     #[getter]
     fn change(&self) -> f64 {
-        self.0.history().last().and_then(|r| r.change).unwrap_or(f64::NAN)
+        self.em.history().last().and_then(|r| r.change).unwrap_or(f64::NAN)
     }
 
     /// The last model evaluated, with its own likelihood.
     fn model(&self) -> Option<Model> {
-        self.0.model().map(Model)
+        self.em.model().map(Model)
     }
 
     /// Iteration, log-likelihood and change of its mean, of each evaluation.
     fn history(&self) -> Vec<(u32, f64, f64)> {
-        let records = self.0.history().iter();
+        let records = self.em.history().iter();
         records.map(|r| (r.iteration, r.log_likelihood, r.change.unwrap_or(f64::NAN))).collect()
     }
 
     /// The whole state, as JSON.
     fn state(&self) -> PyResult<String> {
-        let em = self.0.clone();
+        let em = self.em.clone();
         let state = State { format: FORMAT.into(), version: VERSION, checksum: checksum(&em)?, em };
         serde_json::to_string(&state).map_err(unreadable)
     }
@@ -198,7 +198,7 @@ impl Loop {
 impl Loop {
     /// A loop of which nothing is known but its state.
     pub(super) fn of(em: Em) -> Self {
-        Self(em, None)
+        Self { em, thorough: None }
     }
 
     /// How the model is to be evaluated, and how much of the scatter is needed.
@@ -207,18 +207,18 @@ impl Loop {
     /// If a covariance is singular.
     pub(super) fn evaluation(&self) -> Result<(Density, Scatter)> {
         let (model, form) = self.question();
-        let density = self.1.clone().map_or_else(|| model.density(), Ok)?;
+        let density = self.thorough.clone().map_or_else(|| model.density(), Ok)?;
         Ok((density, form))
     }
 
     /// The model to evaluate next, and how much of the scatter is needed.
     fn question(&self) -> (&mixture::Model, Scatter) {
-        (self.0.ask(), self.0.options().covariance_type.structure().scatter())
+        (self.em.ask(), self.em.options().covariance_type.structure().scatter())
     }
 
     /// Whether statistics are of as many rows as those told before.
     fn check_rows(&self, statistics: &Statistics) -> Result<()> {
-        let before = self.0.model().and_then(|model| model.training.n_rows);
+        let before = self.em.model().and_then(|model| model.training.n_rows);
         match before {
             Some(before) if before != statistics.n_rows => {
                 let message = format!(
@@ -234,7 +234,7 @@ impl Loop {
 
     /// After an error the loop is where it was.
     fn take(&mut self, statistics: &Statistics) -> PyResult<bool> {
-        let mut next = self.0.clone();
+        let mut next = self.em.clone();
         let done = next.tell(statistics).map_err(gmm_error)?;
         *self = Self::of(next);
         Ok(done)

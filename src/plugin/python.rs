@@ -299,7 +299,7 @@ impl Fitter {
         let options = kwargs.options.check()?;
         let input = Input::new(&series.0, &kwargs.extras)?;
         let table = input.table(None)?;
-        let resumed = resumed.map(|l| l.0.clone());
+        let resumed = resumed.map(|l| l.em.clone());
         let training = interruptible(py, |cancelled| {
             let mut rows = CheckedRows::new(&input, table, &options)?;
             started(&input, &mut rows, &options, resumed, cancelled)

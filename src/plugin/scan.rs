@@ -52,7 +52,9 @@ impl Scan {
         survey: &Survey,
         loops: Vec<Py<Loop>>,
     ) -> PyResult<Self> {
-        let densities = loops.iter().map(|l| l.borrow(py).evaluation()).collect::<Result<Vec<_>>>()?;
+        let loops: Vec<_> = loops.iter().map(|l| l.borrow(py)).collect();
+        let loops: Vec<&Loop> = loops.iter().map(|l| &**l).collect();
+        let densities = py.detach(|| loops.iter().map(|l| l.evaluation()).collect::<Result<Vec<_>>>())?;
         let Survey { layout, surveyed, .. } = survey;
         let columns = (layout.features.clone(), &surveyed.fingerprint.means[..]);
         Ok(Self(Stream::expected(extras, survey.labels(), columns, densities)))

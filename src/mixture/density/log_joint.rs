@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::{Density, Form, GROUP};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, LOWEST};
-use crate::mixture::shapes::SHARED_ORIGIN;
+use crate::mixture::shapes::{MANY_REGISTERS, SHARED_ORIGIN};
 use crate::mixture::simd::raised;
 
 /// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
@@ -46,7 +46,7 @@ impl WithSimd for LogJoint<'_> {
             (Form::Triangular, 4) => components::<S, Small<4>>(simd, self),
             (Form::Triangular, 5) => components::<S, Small<5>>(simd, self),
             (Form::Triangular, 6) => components::<S, Small<6>>(simd, self),
-            (Form::Panels, _) if S::REGISTER_COUNT >= 32 => {
+            (Form::Panels, _) if S::REGISTER_COUNT >= MANY_REGISTERS => {
                 components::<S, Panels<4>>(simd, self);
             }
             (Form::Panels, _) => components::<S, Panels<2>>(simd, self),

@@ -293,13 +293,10 @@ enum Metric {
 }
 
 impl Metric {
-    /// Those that candidates are drawn in, in turn. Correlations tell no row from another where rows are no more than
-    /// features, and a large matrix of them takes longer than a fit that has no such matrix.
+    /// Those that candidates are drawn in, in turn.
     fn of(kind: CovarianceType, k: usize, sample: &Sample) -> &'static [Self] {
-        let (structure, d) = (kind.structure(), sample.d());
-        let matrices = structure.scatter() == Scatter::Full;
-        let whitened = sample.n_rows() > d && (matrices || d * d <= LARGE);
-        match (structure.shape(k, d).2 < d, whitened) {
+        let d = sample.d();
+        match (kind.structure().shape(k, d).2 < d, is_worth_whitening(kind, sample)) {
             (true, true) => &[Self::Deviations, Self::Whitened, Self::Alike],
             (true, false) => &[Self::Deviations, Self::Alike],
             (false, true) => &[Self::Deviations, Self::Whitened],
@@ -315,6 +312,13 @@ impl Metric {
             Self::Alike => scaled.alike(),
         }
     }
+}
+
+/// Not where rows are no more than features, whose correlations tell no row from another, nor where a large matrix of them
+/// would take longer than a fit that has no such matrix.
+fn is_worth_whitening(kind: CovarianceType, sample: &Sample) -> bool {
+    let (d, matrices) = (sample.d(), kind.structure().scatter() == Scatter::Full);
+    sample.n_rows() > d && (matrices || d * d <= LARGE)
 }
 
 /// A model and its objective on the sample.

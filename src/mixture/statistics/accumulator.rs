@@ -11,7 +11,7 @@ use super::by_row::{self, ByRow};
 use super::{Guess, Scatter, Statistics};
 use crate::mixture::linalg::{triangle, Numbers};
 use crate::mixture::rows::Block;
-use crate::mixture::shapes::{self, Sums};
+use crate::mixture::shapes;
 use crate::mixture::simd::{Lanes, Level};
 
 /// Where sums are kept while rows come in.
@@ -51,9 +51,10 @@ enum Layout {
 
 impl Layout {
     fn new(k: usize, d: usize, form: Scatter) -> Self {
-        match shapes::sums(d, form, k * by_row::entries(d, form)) {
-            Sums::Rows => Self::Rows,
-            Sums::Features => Self::Features,
+        if shapes::by_feature(d, form, k * by_row::entries(d, form) * by_row::LANES) {
+            Self::Features
+        } else {
+            Self::Rows
         }
     }
 }

@@ -16,6 +16,7 @@ use super::by_row::LANES;
 use super::Scatter;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::Block;
+use crate::mixture::shapes::MANY_REGISTERS;
 
 /// Products summed up together, and as many as remain.
 const PANEL: usize = 6;
@@ -82,7 +83,7 @@ impl WithSimd for ByComponent<'_> {
                 let at = v * S::F64_LANES;
                 v += match (sums.len() / width, vectors - v) {
                     (PANEL, 1) => panel.add::<S, PANEL, 1>(simd, at, width, sums),
-                    (PANEL, 3..) if S::REGISTER_COUNT >= 32 => {
+                    (PANEL, 3..) if S::REGISTER_COUNT >= MANY_REGISTERS => {
                         panel.add::<S, PANEL, 3>(simd, at, width, sums)
                     }
                     (PANEL, _) => panel.add::<S, PANEL, 2>(simd, at, width, sums),

@@ -204,7 +204,7 @@ fn columns<S: Simd, const C: usize>(
 #[inline(always)]
 fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], scatter: &mut [S::f64s]) {
     let vectors = padded(d) / S::F64_LANES;
-    let (high, low) = if S::REGISTER_COUNT >= 32 { (8, 4) } else { (4, 4) };
+    let (high, low) = if S::REGISTER_COUNT >= MANY_REGISTERS { (8, 4) } else { (4, 4) };
     let mut first = 0;
     while first < d {
         let height = if d - first <= low { low } else { high };

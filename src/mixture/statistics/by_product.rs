@@ -14,18 +14,16 @@ use pulp::{Simd, WithSimd};
 use super::accumulator::{scaled, Accumulator};
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, PAD};
-use crate::mixture::shapes::{rows_held, MANY_REGISTERS};
+use crate::mixture::shapes::{rows_held, HELD, MANY_REGISTERS};
 use crate::mixture::simd::Lanes;
 
-/// Rows held, whose products in a panel stay in a first-level cache: those of five blocks where components and features
-/// are so many.
-const HELD: usize = 480;
 /// Length of a lane: not a power of two, whose lanes would compete for the same places of a cache.
 const STRIDE: usize = HELD + 4 * PAD;
 /// Products in a panel, at most.
 const PANEL: usize = 6;
 /// Numbers that are whole panels, whatever their width.
 const PADDED: usize = 12;
+
 /// Whether rows that weigh something have shares in at least half of the components of a block: where they have fewer, sums
 /// over the rows of a component alone take less.
 pub fn is_dense(block: &Block) -> bool {
@@ -79,7 +77,7 @@ pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f6
 /// Holds the rows of a block.
 pub fn hold(sums: &mut Accumulator, block: &Block, components: &[u32]) {
     let stride = block.stride();
-    if sums.held.rows + stride > rows_held(sums.k, sums.d, sums.level, HELD) {
+    if sums.held.rows + stride > rows_held(sums.k, sums.d, sums.level) {
         add_held(sums);
     }
     let level = sums.level;

@@ -13,7 +13,7 @@ use super::accumulator::{scaled, Accumulator};
 use super::Scatter;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block};
-use crate::mixture::shapes::SUMS_IN_REGISTERS;
+use crate::mixture::shapes::{MANY_REGISTERS, SUMS_IN_REGISTERS};
 
 /// Numbers kept for a vector: those of the widest instruction set.
 pub const LANES: usize = 8;
@@ -98,8 +98,10 @@ impl WithSimd for ByRow<'_> {
             (Scatter::Full, 2) => each::<S, Small<2>>(simd, sums, block, components),
             (Scatter::Full, 3) => each::<S, Small<3>>(simd, sums, block, components),
             (Scatter::Full, 4) => each::<S, Small<4>>(simd, sums, block, components),
-            (Scatter::Full, 5) => each::<S, Small<5>>(simd, sums, block, components),
-            (Scatter::Full, _) if S::REGISTER_COUNT >= 32 => {
+            (Scatter::Full, SUMS_IN_REGISTERS) => {
+                each::<S, Small<SUMS_IN_REGISTERS>>(simd, sums, block, components);
+            }
+            (Scatter::Full, _) if S::REGISTER_COUNT >= MANY_REGISTERS => {
                 each::<S, Tiles<TILE>>(simd, sums, block, components);
             }
             (Scatter::Full, _) => each::<S, Tiles<2>>(simd, sums, block, components),
