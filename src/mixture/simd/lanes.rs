@@ -14,14 +14,12 @@ pub struct Lanes(AVec<f64, ConstAlign<LINE>>);
 impl Lanes {
     /// As many numbers, new ones zero, the others as they were.
     pub fn resize(&mut self, len: usize) {
-        self.0.reserve_exact(len.saturating_sub(self.0.len()));
         self.0.resize(len, 0.0);
     }
 
     /// As many numbers, all of one value.
     pub fn refill(&mut self, len: usize, value: f64) {
         self.0.clear();
-        self.0.reserve_exact(len);
         self.0.resize(len, value);
     }
 }
