@@ -430,11 +430,10 @@ def test_passes_are_counted() -> None:
 @pytest.mark.parametrize("structure", ["full", "diag"])
 def test_what_a_pass_left_out_is_read_again(structure: Any) -> None:
     """A start of which one component is so far away that a pass takes all its shares for zero."""
-    near = np.zeros((2, 3)), np.stack([np.eye(3) * 9] * 2)
-    means, covariances = near[0] + np.array([[0.0], [60.0]]), near[1]
-    matrices = covariances if structure == "full" else np.einsum("kii->ki", covariances).copy()
+    means = np.repeat([[0.0], [60.0]], 3, axis=1)
+    covariances = {"full": np.stack([np.eye(3) * 9] * 2), "diag": np.full((2, 3), 9.0)}[structure]
     start = pg.GaussianMixture(
-        [0.5, 0.5], means, matrices, features=NAMES, covariance_type=structure
+        [0.5, 0.5], means, covariances, features=NAMES, covariance_type=structure
     )
     options: dict[str, Any] = {
         "k": 2, "init": start, "covariance_type": structure, "max_iter": 3, "acceleration": None

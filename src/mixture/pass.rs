@@ -61,7 +61,7 @@ impl Pass<'_> {
     /// # Errors
     /// [`Error::Interrupted`].
     pub fn e_step(self, rows: &dyn Rows, density: &Density, form: Scatter) -> Result<Statistics> {
-        let rooms = Rooms::default();
+        let rooms = Rooms::new(density.k(), rows.d(), form);
         thoroughly(density, |summand| self.run(rows, form, summand, &rooms))
     }
 
@@ -75,7 +75,7 @@ impl Pass<'_> {
         given: &dyn Responsibilities,
         form: Scatter,
     ) -> Result<Statistics> {
-        self.run(rows, form, &Summand::Assigned(given), &Rooms::default())
+        self.run(rows, form, &Summand::Assigned(given), &Rooms::new(given.k(), rows.d(), form))
     }
 
     fn run(self, rows: &dyn Rows, form: Scatter, summand: &Summand, rooms: &Rooms) -> Result<Statistics> {
@@ -111,22 +111,31 @@ impl Room {
     }
 }
 
-/// Rooms for sums by the same number of components, that no thread is in.
-#[derive(Default)]
-struct Rooms(Mutex<Vec<Room>>);
+/// Rooms for sums of one shape.
+struct Rooms {
+    k: usize,
+    d: usize,
+    form: Scatter,
+    /// Those that no thread is in.
+    empty: Mutex<Vec<Room>>,
+}
 
 impl Rooms {
-    /// Works in one of them, or in a new one.
-    fn work_in<T>(&self, new: impl FnOnce() -> Room, work: impl FnOnce(&mut Room) -> T) -> T {
-        let empty = self.all().pop();
-        let mut room = empty.unwrap_or_else(new);
+    fn new(k: usize, d: usize, form: Scatter) -> Self {
+        Self { k, d, form, empty: Mutex::default() }
+    }
+
+    /// Works in an empty one, or in a new one.
+    fn work_in<T>(&self, work: impl FnOnce(&mut Room) -> T) -> T {
+        let empty = self.empty().pop();
+        let mut room = empty.unwrap_or_else(|| Room::new(self.k, self.d, self.form));
         let result = work(&mut room);
-        self.all().push(room);
+        self.empty().push(room);
         result
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Room>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn empty(&self) -> MutexGuard<'_, Vec<Room>> {
+        self.empty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -136,8 +145,7 @@ pub struct Passes<'a> {
     rows: &'a dyn Rows,
     pass: Pass<'a>,
     form: Scatter,
-    /// Components of the last model, by which there is room for sums.
-    k: usize,
+    /// For sums by as many components as the last model had.
     rooms: Rooms,
     /// The rows, all of them, and the sums.
     whole: Option<Room>,
@@ -146,7 +154,7 @@ pub struct Passes<'a> {
 impl<'a> Passes<'a> {
     /// Of these rows, for statistics of this form.
     pub fn new(rows: &'a dyn Rows, pass: Pass<'a>, form: Scatter) -> Self {
-        Self { rows, pass, form, k: 0, rooms: Rooms::default(), whole: None }
+        Self { rows, pass, form, rooms: Rooms::new(0, rows.d(), form), whole: None }
     }
 
     /// [`Pass::e_step`].
@@ -168,8 +176,8 @@ impl<'a> Passes<'a> {
     fn sum(&mut self, summand: &Summand) -> Result<Statistics> {
         let (rows, form) = (self.rows, self.form);
         let (n, d, k) = (rows.n_rows(), rows.d(), summand.k());
-        if k != self.k {
-            (self.k, self.rooms, self.whole) = (k, Rooms::default(), None);
+        if k != self.rooms.k {
+            (self.rooms, self.whole) = (Rooms::new(k, d, form), None);
         }
         let in_order = matches!(summand, Summand::Expected { nearby: Some(_), .. });
         if n == 0 || n > block_rows(d, k) || in_order {
@@ -345,17 +353,13 @@ impl Tree<'_> {
     /// The same tree on one thread.
     fn sum_here(&self, first: usize, end: usize) -> Result<Statistics> {
         let fold = |room: &mut Room| self.folded((first..end).map(|leaf| self.leaf(leaf, room)));
-        self.rooms.work_in(|| self.room(), fold)
+        self.rooms.work_in(fold)
     }
 
     /// The same tree with helpers.
     fn sum_shared(&self, leaves: usize, pool: &ThreadPool) -> Result<Statistics> {
-        let leaf = |leaf| self.rooms.work_in(|| self.room(), |room| self.leaf(leaf, room));
-        self.folded(team::results(pool, leaves, || (), |number, ()| leaf(number)))
-    }
-
-    fn room(&self) -> Room {
-        Room::new(self.summand.k(), self.rows.d(), self.form)
+        let leaf = |leaf| self.rooms.work_in(|room| self.leaf(leaf, room));
+        self.folded(team::results(pool, leaves, leaf))
     }
 
     fn leaf(&self, leaf: usize, room: &mut Room) -> Result<Statistics> {
@@ -466,7 +470,7 @@ mod tests {
         for leaves in [0, 1, 2, 3, 5, 7, 8, 9, 31, 32, 33, 45, 46] {
             let sum = |grain| {
                 let (form, leaf) = (Scatter::Full, leaf_rows(3, 2));
-                let rooms = &Rooms::default();
+                let rooms = &Rooms::new(2, 3, form);
                 let tree = Tree { cancelled: &NEVER, rows: &rows, form, summand, rooms, leaf, grain };
                 bytes(&tree.sum(0, leaves).unwrap())
             };
@@ -476,17 +480,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn there_are_no_more_rooms_than_threads_or_leaves() {
+        let density = model(CovarianceType::Full, 2, 3, 5).density().unwrap();
+        let summand = &Summand::Expected { density: &density, nearby: None };
+        for threads in 1..=3 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for leaves in [0, 1, 2, 3, 40] {
+                let (form, rows) = (Scatter::Full, sample(leaves * leaf_rows(3, 2), 3, 2));
+                let rooms = &Rooms::new(2, 3, form);
+                let pass = Pass { execution: Execution::Parallel, helpers: Some(&pool), cancelled: &NEVER };
+                for _ in 0..2 {
+                    pass.run(&rows, form, summand, rooms).unwrap();
+                    assert!(rooms.empty().len() <= threads.min(leaves));
+                }
+            }
+        }
+    }
+
     /// Rows close together, whether or not that is worth it.
     fn in_order(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
         let nearby = density.order().map(|by| Box::new(Nearby::new(density, by)));
         let summand = &Summand::Expected { density, nearby };
-        Pass::SEQUENTIAL.run(rows, form, summand, &Rooms::default()).unwrap()
+        Pass::SEQUENTIAL.run(rows, form, summand, &Rooms::new(density.k(), rows.d(), form)).unwrap()
     }
 
     /// Rows as they come.
     fn as_they_come(rows: &dyn Rows, density: &Density, form: Scatter) -> Statistics {
         let summand = &Summand::Expected { density, nearby: None };
-        Pass::SEQUENTIAL.run(rows, form, summand, &Rooms::default()).unwrap()
+        Pass::SEQUENTIAL.run(rows, form, summand, &Rooms::new(density.k(), rows.d(), form)).unwrap()
     }
 
     #[test]

@@ -78,10 +78,10 @@ pub fn rows_held(k: usize, d: usize, level: Level) -> usize {
     }
 }
 
-/// Whether components are many enough to be lanes, where responsibilities lie row after row, and features few enough for
-/// each component to be summed up whole.
-pub fn by_component(k: usize, d: usize, form: Scatter) -> bool {
-    k >= 12 && 1 + d + form.len(d) <= 24
+/// Whether components are many enough to be lanes, where responsibilities lie row after row, and products of a row few
+/// enough for each component to be summed up whole.
+pub fn by_component(k: usize, products: usize) -> bool {
+    k >= 12 && products <= 24
 }
 
 /// Rows of a leaf: enough for the merging of statistics not to show, few enough for ten thousand rows to occupy threads.

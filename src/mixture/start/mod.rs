@@ -294,13 +294,25 @@ enum Metric {
 
 impl Metric {
     /// Those that candidates are drawn in, in turn.
-    fn of(kind: CovarianceType, k: usize, sample: &Sample) -> &'static [Self] {
-        let d = sample.d();
-        match (kind.structure().shape(k, d).2 < d, is_worth_whitening(kind, sample)) {
-            (true, true) => &[Self::Deviations, Self::Whitened, Self::Alike],
-            (true, false) => &[Self::Deviations, Self::Alike],
-            (false, true) => &[Self::Deviations, Self::Whitened],
-            (false, false) => &[Self::Deviations],
+    fn of(kind: CovarianceType, k: usize, sample: &Sample) -> Vec<Self> {
+        let mut metrics = vec![Self::Deviations];
+        if Self::finest(kind, sample) == Self::Whitened {
+            metrics.push(Self::Whitened);
+        }
+        if kind.structure().shape(k, sample.d()).2 < sample.d() {
+            metrics.push(Self::Alike);
+        }
+        metrics
+    }
+
+    /// Uncorrelated axes, but not where rows are no more than features, whose correlations tell no row from another, nor
+    /// where a large matrix of them would take longer than a fit that has no such matrix.
+    fn finest(kind: CovarianceType, sample: &Sample) -> Self {
+        let (d, matrices) = (sample.d(), kind.structure().scatter() == Scatter::Full);
+        if sample.n_rows() > d && (matrices || d * d <= LARGE) {
+            Self::Whitened
+        } else {
+            Self::Deviations
         }
     }
 
@@ -312,13 +324,6 @@ impl Metric {
             Self::Alike => scaled.alike(),
         }
     }
-}
-
-/// Not where rows are no more than features, whose correlations tell no row from another, nor where a large matrix of them
-/// would take longer than a fit that has no such matrix.
-fn is_worth_whitening(kind: CovarianceType, sample: &Sample) -> bool {
-    let (d, matrices) = (sample.d(), kind.structure().scatter() == Scatter::Full);
-    sample.n_rows() > d && (matrices || d * d <= LARGE)
 }
 
 /// A model and its objective on the sample.

@@ -14,8 +14,7 @@ use super::super::model::Model;
 use super::super::rows::{Labels, Rows, Sample};
 use super::super::statistics::Statistics;
 use super::collapse::{soundest, Judged};
-use super::kmeans::Scaled;
-use super::{best, is_worth_whitening, objective, passes, scored, Scored, Search};
+use super::{best, objective, passes, scored, Metric, Scored, Search};
 
 /// Moves that may succeed, for each component and in all.
 const MOVES: usize = 2;
@@ -205,10 +204,7 @@ fn splits(search: Search, density: &Density, seed: u64) -> Result<Vec<Split>> {
 fn split(search: Search, component: usize, seed: u64) -> Result<Split> {
     let one = search.assigned(&Labels { k: 1, component: &vec![Some(0); search.sample.n_rows()] })?;
     let before = search.statistics(&one)?.log_likelihood;
-    let mut scaled = Scaled::new(search.sample);
-    if is_worth_whitening(search.options.covariance_type, search.sample) {
-        scaled = scaled.whitened();
-    }
+    let scaled = Metric::finest(search.options.covariance_type, search.sample).scaled(search.sample);
     let drawn = |draw: u64| {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(draw);

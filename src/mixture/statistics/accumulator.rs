@@ -91,7 +91,8 @@ impl Accumulator {
         (self.n_rows, self.total_weight, self.log_likelihood, self.entropy) = (0, 0.0, 0.0, 0.0);
         self.origin.clear();
         let origin = guess.origin.as_deref().unwrap_or_default();
-        if guess.by_row && !origin.is_empty() && shapes::by_component(self.k, self.d, self.form) {
+        let products = by_component::products(self.d, self.form);
+        if guess.by_row && !origin.is_empty() && shapes::by_component(self.k, products) {
             self.layout = Layout::Components;
             self.about.clear();
             self.about.extend_from_slice(origin);

@@ -21,8 +21,9 @@ use crate::mixture::shapes::MANY_REGISTERS;
 /// Products summed up together, and as many as remain.
 const PANEL: usize = 6;
 const REST: usize = 3;
+
 /// Products of a row.
-fn products(d: usize, form: Scatter) -> usize {
+pub fn products(d: usize, form: Scatter) -> usize {
     1 + d + form.len(d)
 }
 
