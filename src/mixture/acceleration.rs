@@ -121,31 +121,31 @@ impl Acceleration {
         Some((point, residual))
     }
 
-    /// The extrapolated model, at the floor where it would lie below; none where the EM step promises as much.
-    pub fn propose(&mut self, floor: &Floor) -> Option<(Model, Density)> {
+    /// The extrapolated model, at the floor where it would lie below, of the EM step's features and structure; none where
+    /// that step promises as much.
+    pub fn propose(&mut self, floor: &Floor, step: &Model) -> Option<(Model, Density)> {
         let plain = norm(&self.residual);
         let contracting = self.before.is_none_or(|before| plain < CONTRACTING * before);
         if self.steps.is_empty() || (contracting && !self.extrapolating) {
             return None;
         }
         self.extrapolating = true;
-        let Step { mut step, rise } = self.step();
+        let Step { step: mut next, rise } = self.step();
         let radius = self.radius.get_or_insert(RADIUS);
         if *radius < plain {
             *radius *= 2.0;
             return None;
         }
-        let length = norm(&step);
+        let length = norm(&next);
         let share = (*radius / length).min(1.0);
         let mut square = 0.0;
-        for ((next, x), f) in step.iter_mut().zip(&self.point).zip(&self.residual) {
+        for ((next, x), f) in next.iter_mut().zip(&self.point).zip(&self.residual) {
             let moved = x + f + share * (*next - f);
             square += (moved - x) * (moved - x);
             *next = moved;
         }
-        let next = step;
         self.trial = Trial { length: square.sqrt(), rise: share * rise, cut: share < 1.0 };
-        self.coordinates.as_ref()?.evaluable(&next, floor)
+        self.coordinates.as_ref()?.model(&next, floor, step)
     }
 
     /// The proposed model did not raise the objective: what was remembered does not hold here.

@@ -14,28 +14,30 @@
 use ndarray::{Array1, Array2, Array3, ArrayView2, ArrayViewMut2, Axis};
 
 use serde::{Deserialize, Serialize};
-use smallvec::smallvec;
 
 use super::covariance::Floor;
 use super::density::Density;
-use super::linalg::{cholesky, inverse_lower, triangle, with_room, Numbers};
+use super::linalg::{as_list, cholesky, dot, triangle, with_room, Numbers};
 use super::model::Model;
 
 /// A reference, factorised.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(try_from = "Model", into = "Model")]
 pub struct Coordinates {
-    reference: Model,
+    #[serde(with = "as_list")]
+    weights: Numbers,
+    /// `k·d`.
+    #[serde(with = "as_list")]
+    means: Numbers,
     factors: Vec<Factor>,
-    /// `√ρ_c` of each component.
-    shares: Numbers,
 }
 
-/// `R` and `R⁻¹` of a covariance, packed, by the form its shape tells.
-#[derive(Clone, Debug)]
+/// `R` of a covariance, by the form its shape tells.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 enum Factor {
-    Triangular { factor: Numbers, inverse: Numbers },
-    Diagonal { deviations: Numbers },
+    /// Packed.
+    Triangular(#[serde(with = "as_list")] Numbers),
+    /// Deviations.
+    Diagonal(#[serde(with = "as_list")] Numbers),
 }
 
 impl Coordinates {
@@ -45,23 +47,30 @@ impl Coordinates {
         let factors = reference.covariances().outer_iter().map(|c| Factor::new(c, reference.d()));
         Some(Self {
             factors: factors.collect::<Option<_>>()?,
-            shares: reference.weights().iter().map(|w| w.sqrt()).collect(),
-            reference: reference.clone(),
+            weights: reference.weights().iter().copied().collect(),
+            means: reference.means().iter().copied().collect(),
         })
+    }
+
+    /// Whether a model has as many components, features and covariances of the same form as the reference.
+    fn fit(&self, model: &Model) -> bool {
+        let (k, d) = (model.k(), model.d());
+        let (covariances, height, width) = model.covariances().dim();
+        (self.weights.len(), self.means.len(), self.factors.len()) == (k, k * d, covariances)
+            && self.factors.iter().all(|factor| factor.is_of((height, width), d))
     }
 
     /// The coordinates of a model of the same structure.
     pub fn of(&self, model: &Model) -> Option<Vec<f64>> {
-        if model.covariances().dim() != self.reference.covariances().dim() {
+        if !self.fit(model) {
             return None;
         }
-        let entries = model.covariances().len() / self.factors.len();
-        let of_covariances: usize = self.factors.iter().map(|factor| factor.len(entries)).sum();
-        let mut point = Vec::with_capacity(model.weights().len() + model.means().len() + of_covariances);
-        for (c, share) in self.shares() {
+        let of_covariances: usize = self.factors.iter().map(Factor::len).sum();
+        let mut point = Vec::with_capacity(self.weights.len() + self.means.len() + of_covariances);
+        for (c, share, origin) in self.components() {
             point.push(if share == 0.0 { 0.0 } else { share * model.weights()[c].ln() });
             let first = point.len();
-            point.extend(model.means().row(c).iter().zip(self.reference.means().row(c)).map(|(m, r)| m - r));
+            point.extend(model.means().row(c).iter().zip(origin).map(|(m, r)| m - r));
             let moved = &mut point[first..];
             self.factor(c).solve(moved);
             for x in moved {
@@ -76,56 +85,51 @@ impl Coordinates {
         point.iter().all(|x| x.is_finite()).then_some(point)
     }
 
-    /// The model of these coordinates, above the floor; none if it lies beyond double precision.
-    pub fn model(&self, point: &[f64], floor: &Floor) -> Option<Model> {
-        self.evaluable(point, floor).map(|(model, _)| model)
-    }
-
-    /// The same model, with its factors.
-    pub fn evaluable(&self, point: &[f64], floor: &Floor) -> Option<(Model, Density)> {
-        let (k, d) = (self.reference.k(), self.reference.d());
+    /// The model of these coordinates, above the floor, with its factors and the features and structure of another; none
+    /// if it lies beyond double precision.
+    pub fn model(&self, point: &[f64], floor: &Floor, like: &Model) -> Option<(Model, Density)> {
+        if !self.fit(like) {
+            return None;
+        }
+        let (k, d) = (like.k(), like.d());
         let mut weights = Array1::zeros(k);
         let mut means = Array2::zeros((k, d));
         let mut rest = point;
-        for (c, share) in self.shares() {
+        for (c, share, origin) in self.components() {
             let (own, others) = rest.split_at_checked(d + 1)?;
             rest = others;
+            let mut mean = means.row_mut(c);
+            mean.iter_mut().zip(origin).for_each(|(m, r)| *m = *r);
             if share == 0.0 {
                 weights[c] = f64::NEG_INFINITY;
-                means.row_mut(c).assign(&self.reference.means().row(c));
                 continue;
             }
             weights[c] = own[0] / share;
             with_room(d, |moved| {
                 moved.iter_mut().zip(&own[1..]).for_each(|(m, x)| *m = x / share);
                 self.factor(c).multiply(moved);
-                let origin = self.reference.means().row(c);
-                for (m, (r, x)) in means.row_mut(c).iter_mut().zip(origin.iter().zip(moved)) {
-                    *m = r + *x;
-                }
+                mean.iter_mut().zip(moved).for_each(|(m, x)| *m += *x);
             });
         }
         let largest = weights.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
         weights.mapv_inplace(|w| (w - largest).exp());
         weights /= weights.sum();
-        let mut covariances = Array3::zeros(self.reference.covariances().dim());
+        let mut covariances = Array3::zeros(like.covariances().dim());
         for ((mut covariance, factor), share) in
             covariances.outer_iter_mut().zip(&self.factors).zip(self.covariance_shares())
         {
-            let len = factor.len(covariance.len());
-            let (own, others) = rest.split_at_checked(len)?;
+            let (own, others) = rest.split_at_checked(factor.len())?;
             rest = others;
             factor.covariance(own, share, d, &mut covariance);
         }
         floor.clip(&mut covariances);
-        let model = self.reference.moved(weights, means, covariances).ok()?;
+        let model = like.moved(weights, means, covariances).ok()?;
         let density = model.density().ok()?;
         Some((model, density))
     }
 
     /// How far a point is from the reference: in its farthest coordinate, the weight of the component left out.
     pub fn farthest(&self, point: &[f64]) -> f64 {
-        let d = self.reference.d();
         let mut farthest = 0.0_f64;
         let mut rest = point;
         let mut look = |share: f64, origin: f64, len: usize| {
@@ -135,26 +139,30 @@ impl Coordinates {
                 farthest = own.iter().map(|x| (x - origin).abs() / share).fold(farthest, f64::max);
             }
         };
-        for (c, share) in self.shares() {
-            look(share, share * self.reference.weights()[c].ln(), 1);
-            look(share, 0.0, d);
+        for (c, share, origin) in self.components() {
+            look(share, share * self.weights[c].ln(), 1);
+            look(share, 0.0, origin.len());
         }
-        let entries = self.reference.covariances().len() / self.factors.len();
         for (factor, share) in self.factors.iter().zip(self.covariance_shares()) {
-            look(share, 0.0, factor.len(entries));
+            look(share, 0.0, factor.len());
         }
         farthest
     }
 
-    /// `√ρ_c` of each component.
-    fn shares(&self) -> impl Iterator<Item = (usize, f64)> + '_ {
-        self.shares.iter().copied().enumerate()
+    /// `√ρ_c` and `ν_c` of each component.
+    fn components(&self) -> impl Iterator<Item = (usize, f64, &[f64])> {
+        let d = self.means.len() / self.weights.len().max(1);
+        let means = self.means.chunks_exact(d.max(1));
+        self.weights.iter().zip(means).enumerate().map(|(c, (weight, mean))| (c, weight.sqrt(), mean))
     }
 
     /// `√ρ_c` of each covariance, 1 for one that all components share.
     fn covariance_shares(&self) -> impl Iterator<Item = f64> + '_ {
         let shared = self.factors.len() == 1;
-        self.shares.iter().take(self.factors.len()).map(move |share| if shared { 1.0 } else { *share })
+        self.weights
+            .iter()
+            .take(self.factors.len())
+            .map(move |weight| if shared { 1.0 } else { weight.sqrt() })
     }
 
     fn factor(&self, c: usize) -> &Factor {
@@ -162,55 +170,42 @@ impl Coordinates {
     }
 }
 
-impl TryFrom<Model> for Coordinates {
-    type Error = &'static str;
-
-    fn try_from(reference: Model) -> Result<Self, Self::Error> {
-        Self::about(&reference).ok_or("a reference must have positive weights and definite covariances")
-    }
-}
-
-impl From<Coordinates> for Model {
-    fn from(coordinates: Coordinates) -> Self {
-        coordinates.reference
-    }
-}
-
 impl Factor {
     fn new(covariance: ArrayView2<f64>, d: usize) -> Option<Self> {
-        let entries: Numbers = covariance.iter().copied().collect();
         if covariance.len_of(Axis(0)) != d {
-            let deviations: Numbers = entries.iter().map(|v| v.sqrt()).collect();
-            return deviations.iter().all(|s| *s > 0.0).then_some(Self::Diagonal { deviations });
+            let deviations: Numbers = covariance.iter().map(|v| v.sqrt()).collect();
+            return deviations.iter().all(|s| *s > 0.0).then_some(Self::Diagonal(deviations));
         }
-        let mut factor = entries;
-        cholesky(&mut factor, d).ok()?;
-        let mut inverse: Numbers = smallvec![0.0; triangle(d)];
-        with_room(d, |ones| {
-            ones.fill(1.0);
-            inverse_lower(&factor, ones, d, &mut inverse);
-        });
-        let factor = (0..d).flat_map(|i| &factor[i * d..][..=i]).copied().collect();
-        Some(Self::Triangular { factor, inverse })
+        let mut packed = Numbers::with_capacity(triangle(d));
+        with_factor(covariance, d, |l| (0..d).for_each(|i| packed.extend_from_slice(&l[i * d..][..=i])))?;
+        Some(Self::Triangular(packed))
     }
 
-    /// Coordinates of a covariance that is stored in so many numbers.
-    fn len(&self, entries: usize) -> usize {
+    /// Whether it is of a covariance of this shape.
+    fn is_of(&self, (height, width): (usize, usize), d: usize) -> bool {
         match self {
-            Self::Triangular { factor, .. } => factor.len(),
-            Self::Diagonal { .. } => entries,
+            Self::Triangular(factor) => height == d && factor.len() == triangle(d),
+            Self::Diagonal(deviations) => height != d && deviations.len() == height * width,
+        }
+    }
+
+    /// Coordinates of a covariance.
+    fn len(&self) -> usize {
+        match self {
+            Self::Triangular(numbers) | Self::Diagonal(numbers) => numbers.len(),
         }
     }
 
     /// `x ← R⁻¹ x`.
     fn solve(&self, x: &mut [f64]) {
         match self {
-            Self::Triangular { inverse, .. } => {
-                for i in (0..x.len()).rev() {
-                    x[i] = inverse[triangle(i)..].iter().zip(&x[..=i]).map(|(a, x)| a * x).sum();
+            Self::Triangular(factor) => {
+                for i in 0..x.len() {
+                    let (row, pivot) = row_of(factor, i);
+                    x[i] = (x[i] - dot(row, &x[..i])) / pivot;
                 }
             }
-            Self::Diagonal { deviations } => {
+            Self::Diagonal(deviations) => {
                 for (j, x) in x.iter_mut().enumerate() {
                     *x /= deviations[j % deviations.len()];
                 }
@@ -221,12 +216,13 @@ impl Factor {
     /// `x ← R x`.
     fn multiply(&self, x: &mut [f64]) {
         match self {
-            Self::Triangular { factor, .. } => {
+            Self::Triangular(factor) => {
                 for i in (0..x.len()).rev() {
-                    x[i] = factor[triangle(i)..][..=i].iter().zip(&x[..=i]).map(|(a, x)| a * x).sum();
+                    let (row, pivot) = row_of(factor, i);
+                    x[i] = dot(row, &x[..i]) + pivot * x[i];
                 }
             }
-            Self::Diagonal { deviations } => {
+            Self::Diagonal(deviations) => {
                 for (j, x) in x.iter_mut().enumerate() {
                     *x *= deviations[j % deviations.len()];
                 }
@@ -243,22 +239,28 @@ impl Factor {
         point: &mut Vec<f64>,
     ) -> Option<()> {
         match self {
-            Self::Triangular { inverse, .. } => {
-                with_room(d * d, |l| {
-                    l.iter_mut().zip(covariance).for_each(|(l, x)| *l = *x);
-                    cholesky(l, d).ok()?;
-                    for i in 0..d {
-                        let row = &inverse[triangle(i)..][..=i];
-                        for j in 0..=i {
-                            let t: f64 = (j..=i).map(|s| row[s] * l[s * d + j]).sum();
-                            let value = if i == j { std::f64::consts::SQRT_2 * t.ln() } else { t };
-                            point.push(share * value);
-                        }
-                    }
-                    Some(())
+            Self::Triangular(factor) => {
+                let first = point.len();
+                with_factor(covariance, d, |l| {
+                    (0..d).for_each(|i| point.extend_from_slice(&l[i * d..][..=i]))
                 })?;
+                let t = &mut point[first..];
+                for i in 0..d {
+                    let (row, pivot) = row_of(factor, i);
+                    let (above, own) = t.split_at_mut(triangle(i));
+                    let own = &mut own[..=i];
+                    for (s, r) in row.iter().enumerate() {
+                        add_times(own, -r, &above[triangle(s)..triangle(s + 1)]);
+                    }
+                    own.iter_mut().for_each(|x| *x /= pivot);
+                }
+                for i in 0..d {
+                    let own = &mut t[triangle(i)..triangle(i + 1)];
+                    own[i] = std::f64::consts::SQRT_2 * own[i].ln();
+                    own.iter_mut().for_each(|x| *x *= share);
+                }
             }
-            Self::Diagonal { deviations } => {
+            Self::Diagonal(deviations) => {
                 let scale = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
                 for (v, s) in covariance.iter().zip(deviations) {
                     point.push(scale * (v.sqrt() / s).ln());
@@ -268,33 +270,34 @@ impl Factor {
         Some(())
     }
 
-    /// Writes the covariance that has these coordinates.
+    /// Writes the covariance `(R T)(R T)ᵀ` that has these coordinates.
     fn covariance(&self, own: &[f64], share: f64, d: usize, covariance: &mut ArrayViewMut2<f64>) {
         let share = if share == 0.0 { 1.0 } else { share };
         match self {
-            Self::Triangular { factor, .. } => with_room(2 * d * d, |room| {
-                let (t, l) = room.split_at_mut(d * d);
+            Self::Triangular(factor) => with_room(2 * triangle(d), |room| {
+                let (t, l) = room.split_at_mut(triangle(d));
+                for (t, x) in t.iter_mut().zip(own) {
+                    *t = x / share;
+                }
                 for i in 0..d {
-                    for j in 0..=i {
-                        let value = own[triangle(i) + j] / share;
-                        let on_diagonal = || (value / std::f64::consts::SQRT_2).exp();
-                        t[i * d + j] = if i == j { on_diagonal() } else { value };
+                    let on_diagonal = &mut t[triangle(i) + i];
+                    *on_diagonal = (*on_diagonal / std::f64::consts::SQRT_2).exp();
+                }
+                for i in 0..d {
+                    let own = &mut l[triangle(i)..triangle(i + 1)];
+                    for (s, r) in factor[triangle(i)..triangle(i + 1)].iter().enumerate() {
+                        add_times(own, *r, &t[triangle(s)..triangle(s + 1)]);
                     }
                 }
                 for i in 0..d {
                     for j in 0..=i {
-                        l[i * d + j] = (j..=i).map(|s| factor[triangle(i) + s] * t[s * d + j]).sum();
-                    }
-                }
-                for i in 0..d {
-                    for j in 0..=i {
-                        let entry: f64 = (0..=j).map(|s| l[i * d + s] * l[j * d + s]).sum();
+                        let entry = dot(&l[triangle(i)..][..=j], &l[triangle(j)..][..=j]);
                         covariance[[i, j]] = entry;
                         covariance[[j, i]] = entry;
                     }
                 }
             }),
-            Self::Diagonal { deviations } => {
+            Self::Diagonal(deviations) => {
                 let scale = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
                 for (out, (x, s)) in covariance.iter_mut().zip(own.iter().zip(deviations)) {
                     *out = ((x / scale).exp() * s).powi(2);
@@ -302,6 +305,25 @@ impl Factor {
             }
         }
     }
+}
+
+/// Row `i` of a packed triangle, up to the diagonal and on it.
+fn row_of(packed: &[f64], i: usize) -> (&[f64], f64) {
+    (&packed[triangle(i)..][..i], packed[triangle(i) + i])
+}
+
+/// `a += s b`, as far as `b` goes.
+fn add_times(a: &mut [f64], s: f64, b: &[f64]) {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a += s * b);
+}
+
+/// What `look` makes of the Cholesky factor of a covariance, row after row.
+fn with_factor<T>(covariance: ArrayView2<f64>, d: usize, look: impl FnOnce(&[f64]) -> T) -> Option<T> {
+    with_room(d * d, |l| {
+        l.iter_mut().zip(covariance).for_each(|(l, x)| *l = *x);
+        cholesky(l, d).ok()?;
+        Some(look(l))
+    })
 }
 
 #[cfg(test)]

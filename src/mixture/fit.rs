@@ -206,7 +206,7 @@ impl Em {
     fn advance(&mut self, next: Model) -> Model {
         self.iteration += 1;
         let proposed = match &self.bounds {
-            Some(bounds) if self.options.accelerate => self.path.propose(&bounds.floor),
+            Some(bounds) if self.options.accelerate => self.path.propose(&bounds.floor, &next),
             _ => None,
         };
         let asked = if let Some((model, density)) = proposed {

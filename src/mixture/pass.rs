@@ -84,7 +84,7 @@ impl Pass<'_> {
         // To ask for the current pool where there is none would make one.
         let grain = match self.execution {
             Execution::Parallel if self.helpers.is_none() => {
-                1 << (leaves / (8 * rayon::current_num_threads())).max(1).ilog2()
+                1 << (leaves / (32 * rayon::current_num_threads())).max(1).ilog2()
             }
             _ => usize::MAX,
         };
@@ -340,6 +340,7 @@ struct Tree<'a> {
 
 impl Tree<'_> {
     fn sum(&self, first: usize, end: usize) -> Result<Statistics> {
+        go_on(self.cancelled)?;
         if end - first <= self.grain {
             return self.sum_here(first, end);
         }

@@ -7,6 +7,10 @@ fn no_floor(d: usize) -> Floor {
     Floor::new(&Statistics::new(1, d, Scatter::Diagonal), 0.0)
 }
 
+fn moved(coordinates: &Coordinates, point: &[f64], like: &Model) -> Option<Model> {
+    coordinates.model(point, &no_floor(like.d()), like).map(|(model, _)| model)
+}
+
 #[test]
 fn coordinates_and_models_are_each_others_inverse() {
     for kind in CovarianceType::ALL {
@@ -15,7 +19,7 @@ fn coordinates_and_models_are_each_others_inverse() {
             let coordinates = Coordinates::about(&reference).unwrap();
             let point = coordinates.of(&other).unwrap();
             assert_eq!(point.len(), 3 + 3 * d + kind.structure().n_parameters(3, d));
-            let back = coordinates.model(&point, &no_floor(d)).unwrap();
+            let back = moved(&coordinates, &point, &reference).unwrap();
             assert_all_close(back.weights(), other.weights(), 1e-12);
             assert_all_close(back.means(), other.means(), 1e-12);
             assert_all_close(back.covariances(), other.covariances(), 1e-11);
@@ -28,18 +32,30 @@ fn coordinates_and_models_are_each_others_inverse() {
 #[test]
 fn any_point_is_a_model() {
     for kind in CovarianceType::ALL {
-        let coordinates = Coordinates::about(&model(kind, 2, 3, 1)).unwrap();
-        let len = coordinates.of(coordinates_reference(&coordinates)).unwrap().len();
+        let reference = model(kind, 2, 3, 1);
+        let coordinates = Coordinates::about(&reference).unwrap();
+        let len = coordinates.of(&reference).unwrap().len();
         let point: Vec<f64> = (0..len).map(|i| 3.0 * ((i * i) as f64).sin()).collect();
-        let found = coordinates.model(&point, &no_floor(3)).unwrap();
+        let found = moved(&coordinates, &point, &reference).unwrap();
         assert_close(found.weights().sum(), 1.0, 1e-14);
-        assert_eq!(coordinates.model(&vec![1e6; len], &no_floor(3)), None);
-        assert_eq!(coordinates.model(&point[1..], &no_floor(3)), None);
+        assert_eq!(moved(&coordinates, &vec![1e6; len], &reference), None);
+        assert_eq!(moved(&coordinates, &point[1..], &reference), None);
     }
 }
 
-fn coordinates_reference(coordinates: &Coordinates) -> &Model {
-    &coordinates.reference
+#[test]
+fn a_model_of_another_shape_has_no_coordinates() {
+    for kind in CovarianceType::ALL {
+        let reference = model(kind, 3, 4, 1);
+        let coordinates = Coordinates::about(&reference).unwrap();
+        let point = coordinates.of(&reference).unwrap();
+        let others = CovarianceType::ALL.into_iter().filter(|other| *other != kind);
+        let others = others.map(|other| model(other, 3, 4, 1));
+        for other in others.chain([model(kind, 2, 4, 1), model(kind, 3, 3, 1), model(kind, 4, 3, 1)]) {
+            assert_eq!(coordinates.of(&other), None, "{kind:?}");
+            assert_eq!(moved(&coordinates, &point, &other), None, "{kind:?}");
+        }
+    }
 }
 
 #[test]
@@ -70,9 +86,10 @@ fn a_distance_is_the_loss_of_the_complete_log_likelihood() {
         ndarray::arr2(&[[0.0, 0.0]]),
         ndarray::arr3(&[[[1.0, 0.0], [0.0, 1.0]]]),
     );
-    let coordinates = Coordinates::about(&reference.unwrap()).unwrap();
+    let reference = reference.unwrap();
+    let coordinates = Coordinates::about(&reference).unwrap();
     let point = [0.0, 1e-3, -2e-3, 3e-3, 1e-3, -2e-3];
-    let other = coordinates.model(&point, &no_floor(2)).unwrap();
+    let other = moved(&coordinates, &point, &reference).unwrap();
     let s = other.covariances();
     let det = s[[0, 0, 0]] * s[[0, 1, 1]] - s[[0, 0, 1]].powi(2);
     let (m, n) = (other.means()[[0, 0]], other.means()[[0, 1]]);
@@ -97,7 +114,7 @@ fn components_of_weight_zero_have_no_say() {
     let dead = dead.unwrap();
     let coordinates = Coordinates::about(&dead).unwrap();
     let point = coordinates.of(&dead).unwrap();
-    assert_eq!(coordinates.model(&point, &no_floor(2)).unwrap().weights().to_vec(), [1.0, 0.0]);
+    assert_eq!(moved(&coordinates, &point, &dead).unwrap().weights().to_vec(), [1.0, 0.0]);
     // But a component that lost its weight has left the chart of one that had some.
     assert_eq!(Coordinates::about(&plain).unwrap().of(&dead), None);
 }

@@ -39,9 +39,15 @@ fn chunk_rows(width: usize) -> usize {
     (CACHED / width).clamp(16, 64)
 }
 
-/// Numbers of a component: weight (padded), mean, and `d` padded rows of the scatter, right as far as its diagonal.
+/// Numbers of a component: weight (padded), mean, and the rows of the scatter as far as their diagonal, padded.
 pub fn entries(d: usize) -> usize {
-    PAD + padded(d) + padded(d) * padded(d)
+    PAD + padded(d) + row_of_scatter(padded(d))
+}
+
+/// Where row `i` of the scatter begins, if each is as long as the last of the [`PAD`] rows it is among.
+fn row_of_scatter(i: usize) -> usize {
+    let (group, within) = (i / PAD, i % PAD);
+    PAD * PAD * triangle(group) + within * PAD * (group + 1)
 }
 
 /// The sums of a component: its weight, `Σ w r z` and scatter.
@@ -49,8 +55,9 @@ pub fn totals(sums: &Accumulator, c: usize, shift: &mut [f64], scatter: &mut [f6
     let (d, width) = (sums.d, padded(sums.d));
     let own = &sums.sums[c * entries(d)..][..entries(d)];
     shift.copy_from_slice(&own[PAD..][..d]);
-    for (i, row) in own[PAD + width..].chunks_exact(width).take(d).enumerate() {
-        scatter[triangle(i)..triangle(i + 1)].copy_from_slice(&row[..=i]);
+    for i in 0..d {
+        let row = &own[PAD + width + row_of_scatter(i)..][..=i];
+        scatter[triangle(i)..triangle(i + 1)].copy_from_slice(row);
     }
     own[0]
 }
@@ -203,18 +210,19 @@ fn columns<S: Simd, const C: usize>(
 /// `S += Σ y yᵀ`, up to the diagonal, in tiles as high and wide as the registers allow.
 #[inline(always)]
 fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], scatter: &mut [S::f64s]) {
-    let vectors = padded(d) / S::F64_LANES;
     let (high, low) = if S::REGISTER_COUNT >= MANY_REGISTERS { (8, 4) } else { (4, 4) };
     let mut first = 0;
     while first < d {
         let height = if d - first <= low { low } else { high };
+        let start = row_of_scatter(first) / S::F64_LANES;
+        let length = row_of_scatter(first + 1) / S::F64_LANES - start;
         let mut left = (first + height).div_ceil(S::F64_LANES);
         let mut column = 0;
         while left > 0 {
             let columns = if left == 4 { 2 } else { left.min(3) };
             let at = (first, column);
             let y = (y, pitch);
-            let scatter = (&mut *scatter, vectors);
+            let scatter = (&mut scatter[start..], length);
             match (height, columns) {
                 (8, 3) => tile::<S, 8, 3>(simd, at, y, scatter),
                 (8, 2) => tile::<S, 8, 2>(simd, at, y, scatter),
@@ -230,13 +238,13 @@ fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], sc
     }
 }
 
-/// Rows `first .. first + R` and vectors `column .. column + C` of the scatter, whose rows are of so many vectors.
+/// Rows `first .. first + R` of the scatter, which are of so many vectors, and of these `column .. column + C`.
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const C: usize>(
     simd: S,
     (first, column): (usize, usize),
     (y, pitch): (&[f64], usize),
-    (scatter, vectors): (&mut [S::f64s], usize),
+    (scatter, length): (&mut [S::f64s], usize),
 ) {
     let (columns, _) = S::as_simd_f64s(y);
     let mut own = [[simd.splat_f64s(0.0); C]; R];
@@ -250,7 +258,7 @@ fn tile<S: Simd, const R: usize, const C: usize>(
         }
     }
     for i in 0..R {
-        let row = &mut scatter[(first + i) * vectors + column..][..C];
+        let row = &mut scatter[i * length + column..][..C];
         for j in 0..C {
             row[j] = simd.add_f64s(row[j], own[i][j]);
         }
