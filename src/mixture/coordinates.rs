@@ -252,7 +252,8 @@ impl Factor {
                     for (s, r) in row.iter().enumerate() {
                         add_times(own, -r, &above[triangle(s)..triangle(s + 1)]);
                     }
-                    own.iter_mut().for_each(|x| *x /= pivot);
+                    let inverse = pivot.recip();
+                    own.iter_mut().for_each(|x| *x *= inverse);
                 }
                 for i in 0..d {
                     let own = &mut t[triangle(i)..triangle(i + 1)];
