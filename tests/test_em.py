@@ -50,6 +50,20 @@ def test_the_loop_is_that_of_a_fit(structure: Any, acceleration: Any) -> None:
     assert em.history["change"].to_list()[0] is None
 
 
+@pytest.mark.parametrize("after", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("before", ["full", "spherical"])
+def test_the_loop_takes_one_feature(before: Any, after: Any) -> None:
+    begun = DF.gmm.fit("waiting", k=3, init=pl.col("start"), max_iter=0, covariance_type=before)
+    options: dict[str, Any] = {"covariance_type": after, "max_iter": 20, "tol": 0}
+    em = pg.EM(begun, **options)
+    while not em.done:
+        em.tell(DF.select(pl.col("waiting").gmm.statistics(em.ask())))
+    expected = DF.gmm.fit("waiting", k=3, init=begun, **options)
+    assert em.model is not None
+    assert (em.model.n_iter, em.model.covariance_type) == (expected.n_iter, after)
+    assert em.model.covariances == pytest.approx(expected.covariances, rel=1e-8)
+
+
 def test_the_structure_may_change_and_priors_count() -> None:
     prior = pg.NormalInverseWishart(shrinkage=0.1)
     em = pg.EM(start(), covariance_type="tied", prior=prior, max_iter=3, tol=0)

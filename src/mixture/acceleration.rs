@@ -121,9 +121,9 @@ impl Acceleration {
         Some((point, residual))
     }
 
-    /// The extrapolated model, at the floor where it would lie below, of the EM step's features and structure; none where
-    /// that step promises as much.
-    pub fn propose(&mut self, floor: &Floor, step: &Model) -> Option<(Model, Density)> {
+    /// The extrapolated model, at the floor where it would lie below, of the features and structure of the EM image; none
+    /// where that promises as much.
+    pub fn propose(&mut self, floor: &Floor, image: &Model) -> Option<(Model, Density)> {
         let plain = norm(&self.residual);
         let contracting = self.before.is_none_or(|before| plain < CONTRACTING * before);
         if self.steps.is_empty() || (contracting && !self.extrapolating) {
@@ -145,7 +145,13 @@ impl Acceleration {
             *next = moved;
         }
         self.trial = Trial { length: square.sqrt(), rise: share * rise, cut: share < 1.0 };
-        self.coordinates.as_ref()?.model(&next, floor, step)
+        self.coordinates.as_ref()?.model(&next, floor, image)
+    }
+
+    /// Whether its points are of one length, as those of a state that was read must be.
+    pub fn is_whole(&self) -> bool {
+        let mut others = self.steps.iter().chain(&self.changes).chain([&self.residual]);
+        self.steps.len() == self.changes.len() && others.all(|other| other.len() == self.point.len())
     }
 
     /// The proposed model did not raise the objective: what was remembered does not hold here.

@@ -52,8 +52,8 @@ impl Coordinates {
         })
     }
 
-    /// Whether a model has as many components, features and covariances of the same form as the reference.
-    fn fit(&self, model: &Model) -> bool {
+    /// Whether the reference has the shape of a model.
+    fn is_of(&self, model: &Model) -> bool {
         let (k, d) = (model.k(), model.d());
         let (covariances, height, width) = model.covariances().dim();
         (self.weights.len(), self.means.len(), self.factors.len()) == (k, k * d, covariances)
@@ -62,13 +62,17 @@ impl Coordinates {
 
     /// The coordinates of a model of the same structure.
     pub fn of(&self, model: &Model) -> Option<Vec<f64>> {
-        if !self.fit(model) {
+        if !self.is_of(model) {
             return None;
         }
         let of_covariances: usize = self.factors.iter().map(Factor::len).sum();
         let mut point = Vec::with_capacity(self.weights.len() + self.means.len() + of_covariances);
         for (c, share, origin) in self.components() {
-            point.push(if share == 0.0 { 0.0 } else { share * model.weights()[c].ln() });
+            let weight = model.weights()[c];
+            if (weight == 0.0) != (share == 0.0) {
+                return None;
+            }
+            point.push(if share == 0.0 { 0.0 } else { share * weight.ln() });
             let first = point.len();
             point.extend(model.means().row(c).iter().zip(origin).map(|(m, r)| m - r));
             let moved = &mut point[first..];
@@ -88,7 +92,7 @@ impl Coordinates {
     /// The model of these coordinates, above the floor, with its factors and the features and structure of another; none
     /// if it lies beyond double precision.
     pub fn model(&self, point: &[f64], floor: &Floor, like: &Model) -> Option<(Model, Density)> {
-        if !self.fit(like) {
+        if !self.is_of(like) {
             return None;
         }
         let (k, d) = (like.k(), like.d());
@@ -149,10 +153,9 @@ impl Coordinates {
         farthest
     }
 
-    /// `√ρ_c` and `ν_c` of each component.
+    /// Each component, its `√ρ_c` and `ν_c`.
     fn components(&self) -> impl Iterator<Item = (usize, f64, &[f64])> {
-        let d = self.means.len() / self.weights.len().max(1);
-        let means = self.means.chunks_exact(d.max(1));
+        let means = self.means.chunks_exact(self.means.len() / self.weights.len());
         self.weights.iter().zip(means).enumerate().map(|(c, (weight, mean))| (c, weight.sqrt(), mean))
     }
 
@@ -177,7 +180,7 @@ impl Factor {
             return deviations.iter().all(|s| *s > 0.0).then_some(Self::Diagonal(deviations));
         }
         let mut packed = Numbers::with_capacity(triangle(d));
-        with_factor(covariance, d, |l| (0..d).for_each(|i| packed.extend_from_slice(&l[i * d..][..=i])))?;
+        append_factor(&mut packed, covariance, d)?;
         Some(Self::Triangular(packed))
     }
 
@@ -241,9 +244,7 @@ impl Factor {
         match self {
             Self::Triangular(factor) => {
                 let first = point.len();
-                with_factor(covariance, d, |l| {
-                    (0..d).for_each(|i| point.extend_from_slice(&l[i * d..][..=i]))
-                })?;
+                append_factor(point, covariance, d)?;
                 let t = &mut point[first..];
                 for i in 0..d {
                     let (row, pivot) = row_of(factor, i);
@@ -318,12 +319,13 @@ fn add_times(a: &mut [f64], s: f64, b: &[f64]) {
     a.iter_mut().zip(b).for_each(|(a, b)| *a += s * b);
 }
 
-/// What `look` makes of the Cholesky factor of a covariance, row after row.
-fn with_factor<T>(covariance: ArrayView2<f64>, d: usize, look: impl FnOnce(&[f64]) -> T) -> Option<T> {
+/// Appends the Cholesky factor of a covariance, packed.
+fn append_factor(packed: &mut impl Extend<f64>, covariance: ArrayView2<f64>, d: usize) -> Option<()> {
     with_room(d * d, |l| {
         l.iter_mut().zip(covariance).for_each(|(l, x)| *l = *x);
         cholesky(l, d).ok()?;
-        Some(look(l))
+        packed.extend((0..d).flat_map(|i| &l[i * d..][..=i]).copied());
+        Some(())
     })
 }
 

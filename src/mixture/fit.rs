@@ -133,6 +133,16 @@ impl Em {
         &self.options
     }
 
+    /// Whether options, models, bounds and path belong together, as those of a state that was read must.
+    pub fn is_whole(&self) -> bool {
+        let (k, d) = (self.asked.k(), self.asked.d());
+        let mut models = self.plain.iter().chain(&self.accepted);
+        self.options.prior.as_ref().is_none_or(|prior| prior.check(d).is_ok())
+            && models.all(|model| (model.k(), model.d()) == (k, d))
+            && self.bounds.as_ref().is_none_or(|bounds| bounds.is_of(d))
+            && self.path.is_whole()
+    }
+
     /// Whether the loop has ended.
     pub fn is_done(&self) -> bool {
         self.outcome.is_some()

@@ -43,6 +43,9 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 /// Leaves of a short pass, whose statistics may all be held at a time.
 const SHORT: usize = 16;
 
+/// Pieces for each thread, so many that all end at about the same time.
+const PIECES: usize = 32;
+
 /// Numbers of the next block that may come into a first-level cache beside those of this one.
 const PREFETCHED: usize = 2048;
 
@@ -84,7 +87,7 @@ impl Pass<'_> {
         // To ask for the current pool where there is none would make one.
         let grain = match self.execution {
             Execution::Parallel if self.helpers.is_none() => {
-                1 << (leaves / (32 * rayon::current_num_threads())).max(1).ilog2()
+                1 << (leaves / (PIECES * rayon::current_num_threads())).max(1).ilog2()
             }
             _ => usize::MAX,
         };

@@ -115,6 +115,11 @@ impl Prior {
         }
     }
 
+    /// Whether it is of so many features.
+    pub fn is_of(&self, d: usize) -> bool {
+        self.mean.len() == d && (self.scale.len() == d || self.scale.len() == d * d)
+    }
+
     fn scale_entry(&self, i: usize, j: usize) -> f64 {
         let d = self.mean.len();
         if self.scale.len() == d * d && (d > 1 || i == j) {

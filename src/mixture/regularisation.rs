@@ -26,6 +26,11 @@ impl Regularisation {
         }
     }
 
+    /// Whether both are of so many features.
+    pub fn is_of(&self, d: usize) -> bool {
+        self.floor.d() == d && self.prior.as_ref().is_none_or(|prior| prior.is_of(d))
+    }
+
     /// What the objective has besides the log-likelihood: the log-density of the prior, up to a constant.
     pub fn penalty(&self, model: &Model) -> f64 {
         self.prior.as_ref().map_or(0.0, |prior| prior.log_density(model))

@@ -98,7 +98,9 @@ impl Loop {
     /// Takes the statistics of all rows under that model; true when the loop is done.
     fn tell(&mut self, statistics: PyColumn) -> PyResult<bool> {
         let (features, whole) = one_statistics(&statistics)?;
-        let narrows = self.question().1 == Scatter::Diagonal && own_form(self.em.ask()) == Scatter::Full;
+        // A column does not tell a matrix of one feature from its diagonal.
+        let wider = own_form(self.em.ask()) == Scatter::Full || whole.d() == 1;
+        let narrows = self.question().1 == Scatter::Diagonal && wider;
         let statistics = if narrows { whole.diagonal() } else { whole.clone() };
         let (k, d, form) = (self.em.ask().k(), self.em.ask().d(), self.question().1);
         let expected = shape(k, d, form, self.em.ask().features());
@@ -188,7 +190,7 @@ impl Loop {
         }
         let State { checksum: expected, em, .. } =
             serde_json::from_str(text).map_err(|_| unreadable("it was changed after it was written"))?;
-        if checksum(&em)? != expected {
+        if checksum(&em)? != expected || !em.is_whole() {
             return Err(unreadable("it was changed after it was written"));
         }
         Ok(Self::of(em))

@@ -38,6 +38,11 @@ impl Floor {
         Self { least: floor, unit: units, shared: largest_varying.unwrap_or(largest) }
     }
 
+    /// Number of features.
+    pub fn d(&self) -> usize {
+        self.unit.len()
+    }
+
     /// Clips a `d × d` covariance.
     pub fn clip_matrix(&self, covariance: &mut [f64]) {
         if self.least == 0.0 {

@@ -358,6 +358,40 @@ fn a_serialised_loop_goes_on_to_the_same_bits() {
 }
 
 #[test]
+fn a_state_whose_parts_do_not_belong_together_is_not_whole() {
+    let rows = whole_weights(sample(500, 2, 3));
+    let prior = PriorOptions { shrinkage: 1.0, mean: Some(vec![0.0; 2]), dof: None, scale: None };
+    let options = Options { prior: Some(prior), ..options(FULL, 40, 1e-9) };
+    let mut em = Em::new(model(FULL, 3, 2, 4), options, false);
+    assert!(em.is_whole());
+    em.run(&rows, Pass::SEQUENTIAL, Some(9)).unwrap();
+    let state = serde_json::to_value(&em).unwrap();
+    let read = |state: serde_json::Value| serde_json::from_value::<Em>(state).unwrap().is_whole();
+    assert!(read(state.clone()));
+    let lists = [
+        "/path/steps",
+        "/path/changes",
+        "/path/steps/0",
+        "/path/residual",
+        "/path/point",
+        "/bounds/floor/unit",
+        "/bounds/prior/mean",
+        "/bounds/prior/scale",
+        "/options/prior/mean",
+    ];
+    for list in lists {
+        let mut shorter = state.clone();
+        let _ = shorter.pointer_mut(list).unwrap().as_array_mut().unwrap().pop();
+        assert!(!read(shorter), "{list}");
+    }
+    for other in [model(FULL, 3, 1, 4), model(FULL, 2, 2, 4)] {
+        let mut changed = state.clone();
+        changed["accepted"] = serde_json::to_value(&other).unwrap();
+        assert!(!read(changed));
+    }
+}
+
+#[test]
 fn components_come_out_in_canonical_order_if_asked() {
     let (rows, options) = (sample(400, 2, 3), options(FULL, 25, 0.0));
     let sorted = model(FULL, 4, 2, 4).sorted();

@@ -44,7 +44,7 @@ pub fn entries(d: usize) -> usize {
     PAD + padded(d) + row_of_scatter(padded(d))
 }
 
-/// Where row `i` of the scatter begins, if each is as long as the last of the [`PAD`] rows it is among.
+/// Where row `i` of the scatter begins. Rows come in groups of [`PAD`], and those of a group are as long as its last.
 fn row_of_scatter(i: usize) -> usize {
     let (group, within) = (i / PAD, i % PAD);
     PAD * PAD * triangle(group) + within * PAD * (group + 1)
@@ -207,7 +207,8 @@ fn columns<S: Simd, const C: usize>(
     C
 }
 
-/// `S += Σ y yᵀ`, up to the diagonal, in tiles as high and wide as the registers allow.
+/// `S += Σ y yᵀ`, up to the diagonal, in tiles as high and wide as the registers allow. They begin at multiples of their
+/// height, so that their rows are of one group.
 #[inline(always)]
 fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], scatter: &mut [S::f64s]) {
     let (high, low) = if S::REGISTER_COUNT >= MANY_REGISTERS { (8, 4) } else { (4, 4) };
@@ -215,7 +216,7 @@ fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], sc
     while first < d {
         let height = if d - first <= low { low } else { high };
         let start = row_of_scatter(first) / S::F64_LANES;
-        let length = row_of_scatter(first + 1) / S::F64_LANES - start;
+        let length = PAD * (first / PAD + 1) / S::F64_LANES;
         let mut left = (first + height).div_ceil(S::F64_LANES);
         let mut column = 0;
         while left > 0 {
@@ -238,7 +239,8 @@ fn triangle_of_tiles<S: Simd>(simd: S, (d, pitch): (usize, usize), y: &[f64], sc
     }
 }
 
-/// Rows `first .. first + R` of the scatter, which are of so many vectors, and of these `column .. column + C`.
+/// Rows `first .. first + R` of the scatter, of which the first lies at the front and each has `length` vectors, and of these
+/// vectors `column .. column + C`.
 #[inline(always)]
 fn tile<S: Simd, const R: usize, const C: usize>(
     simd: S,
