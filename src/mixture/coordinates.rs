@@ -77,9 +77,7 @@ impl Coordinates {
             point.extend(model.means().row(c).iter().zip(origin).map(|(m, r)| m - r));
             let moved = &mut point[first..];
             self.factor(c).solve(moved);
-            for x in moved {
-                *x *= share;
-            }
+            scale(moved, share);
         }
         for ((covariance, factor), share) in
             model.covariances().outer_iter().zip(&self.factors).zip(self.covariance_shares())
@@ -253,19 +251,18 @@ impl Factor {
                     for (s, r) in row.iter().enumerate() {
                         add_times(own, -r, &above[triangle(s)..triangle(s + 1)]);
                     }
-                    let inverse = pivot.recip();
-                    own.iter_mut().for_each(|x| *x *= inverse);
+                    scale(own, pivot.recip());
                 }
                 for i in 0..d {
-                    let own = &mut t[triangle(i)..triangle(i + 1)];
-                    own[i] = std::f64::consts::SQRT_2 * own[i].ln();
-                    own.iter_mut().for_each(|x| *x *= share);
+                    let on_diagonal = &mut t[triangle(i) + i];
+                    *on_diagonal = std::f64::consts::SQRT_2 * on_diagonal.ln();
                 }
+                scale(t, share);
             }
             Self::Diagonal(deviations) => {
-                let scale = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
+                let unit = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
                 for (v, s) in covariance.iter().zip(deviations) {
-                    point.push(scale * (v.sqrt() / s).ln());
+                    point.push(unit * (v.sqrt() / s).ln());
                 }
             }
         }
@@ -300,9 +297,9 @@ impl Factor {
                 }
             }),
             Self::Diagonal(deviations) => {
-                let scale = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
+                let unit = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
                 for (out, (x, s)) in covariance.iter_mut().zip(own.iter().zip(deviations)) {
-                    *out = ((x / scale).exp() * s).powi(2);
+                    *out = ((x / unit).exp() * s).powi(2);
                 }
             }
         }
@@ -312,6 +309,13 @@ impl Factor {
 /// Row `i` of a packed triangle, up to the diagonal and on it.
 fn row_of(packed: &[f64], i: usize) -> (&[f64], f64) {
     (&packed[triangle(i)..][..i], packed[triangle(i) + i])
+}
+
+/// `a ← s a`.
+fn scale(a: &mut [f64], s: f64) {
+    for x in a {
+        *x *= s;
+    }
 }
 
 /// `a += s b`, as far as `b` goes.
