@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::covariance::Floor;
 use super::density::Density;
-use super::linalg::{as_list, cholesky, dot, triangle, with_room, Numbers};
+use super::linalg::{as_list, cholesky, dot, eliminate, triangle, with_room, Numbers};
 use super::model::Model;
 
 /// A reference, factorised.
@@ -248,9 +248,7 @@ impl Factor {
                     let (row, pivot) = row_of(factor, i);
                     let (above, own) = t.split_at_mut(triangle(i));
                     let own = &mut own[..=i];
-                    for (s, r) in row.iter().enumerate() {
-                        add_times(own, -r, &above[triangle(s)..triangle(s + 1)]);
-                    }
+                    eliminate(own, row, above);
                     scale(own, pivot.recip());
                 }
                 for i in 0..d {
@@ -285,7 +283,8 @@ impl Factor {
                 for i in 0..d {
                     let own = &mut l[triangle(i)..triangle(i + 1)];
                     for (s, r) in factor[triangle(i)..triangle(i + 1)].iter().enumerate() {
-                        add_times(own, *r, &t[triangle(s)..triangle(s + 1)]);
+                        let row = &t[triangle(s)..triangle(s + 1)];
+                        own.iter_mut().zip(row).for_each(|(l, t)| *l += r * t);
                     }
                 }
                 for i in 0..d {
@@ -316,11 +315,6 @@ fn scale(a: &mut [f64], s: f64) {
     for x in a {
         *x *= s;
     }
-}
-
-/// `a += s b`, as far as `b` goes.
-fn add_times(a: &mut [f64], s: f64, b: &[f64]) {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a += s * b);
 }
 
 /// Appends the Cholesky factor of a covariance, packed.

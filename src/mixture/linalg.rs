@@ -211,16 +211,21 @@ fn by_row(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
         let (above, row) = inverse[..triangle(i + 1)].split_at_mut(triangle(i));
         row.fill(0.0);
         row[i] = 1.0;
-        for (t, factor) in l[..i].iter().enumerate() {
-            for (s, x) in row.iter_mut().zip(&above[triangle(t)..triangle(t + 1)]) {
-                *s -= factor * x;
-            }
-        }
+        eliminate(row, &l[..i], above);
         for s in row {
             *s /= l[i];
         }
     }
     unscale(scale, d, inverse);
+}
+
+/// `row −= Σ_t factors_t above_t` over the rows above it in a packed triangle: a step of forward substitution.
+pub fn eliminate(row: &mut [f64], factors: &[f64], above: &[f64]) {
+    for (t, factor) in factors.iter().enumerate() {
+        for (s, x) in row.iter_mut().zip(&above[triangle(t)..triangle(t + 1)]) {
+            *s -= factor * x;
+        }
+    }
 }
 
 /// `X diag(1/scale)`.

@@ -48,7 +48,7 @@ impl Floor {
         if self.least == 0.0 {
             return;
         }
-        let d = self.unit.len();
+        let d = self.d();
         with_room(d * d + d, |room| {
             let (scaled, scale) = room.split_at_mut(d * d);
             scale.iter_mut().zip(&self.unit).for_each(|(s, u)| *s = u.sqrt());
@@ -67,7 +67,7 @@ impl Floor {
 
     /// Clips covariances of any form.
     pub fn clip(&self, covariances: &mut Array3<f64>) {
-        let d = self.unit.len();
+        let d = self.d();
         for mut covariance in covariances.outer_iter_mut() {
             let (rows, columns) = covariance.dim();
             with_room(rows * columns, |entries| {
