@@ -22,6 +22,7 @@
 //! | [`transpose`] | rows to lanes and lanes to rows |
 //! | [`density`] | E-step on a block |
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
+//! | [`small`] | kernels compiled for each small number of features |
 //! | [`shapes`] | what is computed how: all crossovers by components, features and registers |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`team`] | the caller's thread and others at one list of tasks |
@@ -63,6 +64,7 @@ pub mod roofline;
 pub mod rows;
 pub mod shapes;
 pub mod simd;
+pub mod small;
 pub mod start;
 pub mod statistics;
 pub mod survey;

@@ -9,6 +9,7 @@ use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block, LOWEST};
 use crate::mixture::shapes::{MANY_REGISTERS, SHARED_ORIGIN};
 use crate::mixture::simd::raised;
+use crate::mixture::small::{self, Norms};
 
 /// Leaves the log joint densities in the lanes of a block from `first`, none below [`LOWEST`] but `−∞` where a component
 /// weighs nothing, and the largest of each row, of lanes before `first` too, where its log density will be.
@@ -38,19 +39,11 @@ impl WithSimd for LogJoint<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match (self.density.factors.form, self.density.d) {
-            (Form::Diagonal, _) => components::<S, Diagonal>(simd, self),
-            (Form::Triangular, 1) => components::<S, Small<1>>(simd, self),
-            (Form::Triangular, 2) => components::<S, Small<2>>(simd, self),
-            (Form::Triangular, 3) => components::<S, Small<3>>(simd, self),
-            (Form::Triangular, 4) => components::<S, Small<4>>(simd, self),
-            (Form::Triangular, 5) => components::<S, Small<5>>(simd, self),
-            (Form::Triangular, 6) => components::<S, Small<6>>(simd, self),
-            (Form::Panels, _) if S::REGISTER_COUNT >= MANY_REGISTERS => {
-                components::<S, Panels<4>>(simd, self);
-            }
-            (Form::Panels, _) => components::<S, Panels<2>>(simd, self),
-            (Form::Triangular, _) => {}
+        match self.density.factors.form {
+            Form::Diagonal => components::<S, Diagonal>(simd, self),
+            Form::Triangular => components::<S, Triangular>(simd, self),
+            Form::Panels if S::REGISTER_COUNT >= MANY_REGISTERS => components::<S, Panels<4>>(simd, self),
+            Form::Panels => components::<S, Panels<2>>(simd, self),
         }
     }
 }
@@ -72,8 +65,8 @@ struct Joint<'a, S: Simd> {
     largest: &'a mut [S::f64s],
 }
 
-impl<S: Simd> Joint<'_, S> {
-    /// `constant − ½ norm` of vector `v` of rows.
+impl<S: Simd> Norms<S> for Joint<'_, S> {
+    /// `constant − ½ norm`.
     #[inline(always)]
     fn set(&mut self, simd: S, v: usize, norm: S::f64s) {
         let joint = simd.mul_add_e_f64s(simd.splat_f64s(-0.5), norm, self.constant);
@@ -138,10 +131,10 @@ fn components<S: Simd, N: Norm>(simd: S, of: LogJoint) {
     }
 }
 
-/// A packed triangle for `D` features, all of it in registers if they suffice.
-struct Small<const D: usize>;
+/// A packed triangle of few features.
+struct Triangular;
 
-impl<const D: usize> Norm for Small<D> {
+impl Norm for Triangular {
     #[inline(always)]
     fn norm<S: Simd>(
         simd: S,
@@ -151,29 +144,8 @@ impl<const D: usize> Norm for Small<D> {
         mut joint: Joint<S>,
     ) {
         let vectors = joint.out.len();
-        let x: [&[S::f64s]; D] = std::array::from_fn(|j| &features[j * vectors..][..vectors]);
-        let mut m = [simd.splat_f64s(0.0); D];
-        let mut a = [[simd.splat_f64s(0.0); D]; D];
-        for i in 0..D {
-            m[i] = simd.splat_f64s(mean[i]);
-            for j in 0..=i {
-                a[i][j] = simd.splat_f64s(factor[triangle(i) + j]);
-            }
-        }
         joint.largest = &mut joint.largest[..vectors];
-        for v in 0..vectors {
-            let mut difference = m;
-            let mut norm = simd.splat_f64s(0.0);
-            for i in 0..D {
-                difference[i] = simd.sub_f64s(x[i][v], m[i]);
-                let mut z = simd.mul_f64s(a[i][0], difference[0]);
-                for j in 1..=i {
-                    z = simd.mul_add_e_f64s(a[i][j], difference[j], z);
-                }
-                norm = if i == 0 { simd.mul_f64s(z, z) } else { simd.mul_add_e_f64s(z, z, norm) };
-            }
-            joint.set(simd, v, norm);
-        }
+        small::norms::<S>(simd, (features, vectors), mean, factor, &mut joint);
     }
 }
 

@@ -14,6 +14,7 @@ use super::Scatter;
 use crate::mixture::linalg::triangle;
 use crate::mixture::rows::{component_of, Block};
 use crate::mixture::shapes::{MANY_REGISTERS, SUMS_IN_REGISTERS};
+use crate::mixture::small;
 
 /// Numbers kept for a vector: those of the widest instruction set.
 pub const LANES: usize = 8;
@@ -94,13 +95,7 @@ impl WithSimd for ByRow<'_> {
         let Self { sums, block, components } = self;
         match (sums.form, sums.d) {
             (Scatter::Diagonal, _) => each::<S, Diagonal>(simd, sums, block, components),
-            (Scatter::Full, 1) => each::<S, Small<1>>(simd, sums, block, components),
-            (Scatter::Full, 2) => each::<S, Small<2>>(simd, sums, block, components),
-            (Scatter::Full, 3) => each::<S, Small<3>>(simd, sums, block, components),
-            (Scatter::Full, 4) => each::<S, Small<4>>(simd, sums, block, components),
-            (Scatter::Full, SUMS_IN_REGISTERS) => {
-                each::<S, Small<SUMS_IN_REGISTERS>>(simd, sums, block, components);
-            }
+            (Scatter::Full, ..=SUMS_IN_REGISTERS) => each::<S, InRegisters>(simd, sums, block, components),
             (Scatter::Full, _) if S::REGISTER_COUNT >= MANY_REGISTERS => {
                 each::<S, Tiles<TILE>>(simd, sums, block, components);
             }
@@ -170,44 +165,18 @@ fn each<S: Simd, T: Sums>(simd: S, sums: &mut Accumulator, block: &Block, compon
     }
 }
 
-/// A packed triangle of `D` features, in registers if they suffice.
-struct Small<const D: usize>;
+/// A packed triangle of few features.
+struct InRegisters;
 
-impl<const D: usize> Sums for Small<D> {
+impl Sums for InRegisters {
     fn scratch(_: usize, _: usize) -> usize {
         0
     }
 
     #[inline(always)]
     fn add<S: Simd>(simd: S, rows: Rows<S>, about: &[f64], _: &mut [S::f64s], sums: &mut [S::f64s]) {
-        let zero = simd.splat_f64s(0.0);
-        let step = LANES / S::F64_LANES;
-        let x: [&[S::f64s]; D] = std::array::from_fn(|j| rows.feature(j));
-        let (mut mean, mut scatter) = ([zero; D], [[zero; D]; D]);
-        let mut g = [zero; D];
-        for (g, about) in g.iter_mut().zip(about) {
-            *g = simd.splat_f64s(*about);
-        }
-        for (v, (given, scale)) in rows.given.iter().zip(rows.scale).enumerate() {
-            let mut z = [zero; D];
-            let share = simd.mul_f64s(*given, *scale);
-            for i in 0..D {
-                z[i] = simd.sub_f64s(x[i][v], g[i]);
-                let product = simd.mul_f64s(share, z[i]);
-                mean[i] = simd.add_f64s(mean[i], product);
-                for j in 0..=i {
-                    scatter[i][j] = simd.mul_add_e_f64s(product, z[j], scatter[i][j]);
-                }
-            }
-        }
-        for i in 0..D {
-            let at = i * step;
-            sums[at] = simd.add_f64s(sums[at], mean[i]);
-            for j in 0..=i {
-                let at = (D + triangle(i) + j) * step;
-                sums[at] = simd.add_f64s(sums[at], scatter[i][j]);
-            }
-        }
+        let Rows { features, given, scale } = rows;
+        small::moments::<S>(simd, features, (given, scale), about, (sums, LANES / S::F64_LANES));
     }
 }
 
