@@ -258,7 +258,7 @@ impl Factor {
                 scale(t, share);
             }
             Self::Diagonal(deviations) => {
-                let unit = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
+                let unit = unit_of_deviations(share, d, deviations.len());
                 for (v, s) in covariance.iter().zip(deviations) {
                     point.push(unit * (v.sqrt() / s).ln());
                 }
@@ -296,13 +296,18 @@ impl Factor {
                 }
             }),
             Self::Diagonal(deviations) => {
-                let unit = share * (2.0 * d as f64 / deviations.len() as f64).sqrt();
+                let unit = unit_of_deviations(share, d, deviations.len());
                 for (out, (x, s)) in covariance.iter_mut().zip(own.iter().zip(deviations)) {
                     *out = ((x / unit).exp() * s).powi(2);
                 }
             }
         }
     }
+}
+
+/// What the logarithm of each of some deviations counts for, which stand for those of `d` features.
+fn unit_of_deviations(share: f64, d: usize, count: usize) -> f64 {
+    share * (2.0 * d as f64 / count as f64).sqrt()
 }
 
 /// Row `i` of a packed triangle, up to the diagonal and on it.
