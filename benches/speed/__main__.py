@@ -46,7 +46,7 @@ def main() -> None:
     into = wanted.into.resolve() if wanted.into else None if wanted.quick else RESULTS
     if into is not None:
         into.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    print(printed(results))
+    print(printed(results, goals=not wanted.quick))
     if into == RESULTS:
         write_pages()
 

@@ -283,11 +283,13 @@ SECTIONS: dict[str, Callable[[Result], Table]] = {
 }
 
 
-def printed(results: Result) -> str:
+def printed(results: Result, *, goals: bool) -> str:
+    """All tables, and the goals missed if the results are of the rows these are set for."""
     parts = [f"{title}\n\n{aligned(table(results))}" for title, table in SECTIONS.items()]
-    short = missed(results) or ["none"]
-    goals = "Goals missed\n\n" + "\n".join(short)
-    return "\n".join([*parts, components(results), "", where(results), "", goals])
+    parts += [components(results), "", where(results)]
+    if goals:
+        parts += ["", "Goals missed", "", *(missed(results) or ["none"])]
+    return "\n".join(parts)
 
 
 def readme(results: Result) -> str:

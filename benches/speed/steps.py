@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -55,6 +57,16 @@ def cases(effort: Effort) -> Iterator[tuple[str, Data, Work, int]]:
         yield "separated", far, ours.em_step(far), separated
 
 
+def beside_peers(data: Data, effort: Effort) -> Iterator[tuple[str, Result]]:
+    """Those that are installed; one that fails is left out, and says why."""
+    for peer in PEERS:
+        if peer.version() is not None:
+            try:
+                yield peer.NAME, peer.iteration(data, effort)
+            except subprocess.CalledProcessError as error:
+                print(f"{peer.NAME} failed: {error}\n{error.stderr or ''}", file=sys.stderr)
+
+
 def described(name: str, data: Data, goal: int) -> Result:
     n, d, k = data.shape
     return {"data": name, "n": n, "d": d, "k": k, "entropy": data.entropy(), "goal": goal}
@@ -67,11 +79,7 @@ def iterations(effort: Effort) -> Iterator[Result]:
         sides = {"ours": mine, **both_ways("scikit-learn", theirs)}
         figures = compared(sides, effort)
         if data.matrix.shape[1] <= 4:  # what peers need for more would take minutes
-            figures["peers"] = {
-                peer.NAME: peer.iteration(data, effort)
-                for peer in PEERS
-                if peer.version() is not None
-            }
+            figures["peers"] = dict(beside_peers(data, effort))
         yield described(name, data, goal) | figures
 
 

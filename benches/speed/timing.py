@@ -38,20 +38,19 @@ def seconds(work: Work) -> float:
 def in_turns(sides: dict[str, Work], effort: Effort) -> dict[str, list[list[float]]]:
     """Seconds of each call, by side and round."""
     turns: dict[str, list[list[float]]] = {name: [] for name in sides}
-    calls, rounds = {}, {}
+    calls = {}
     for name, work in sides.items():
         with on_its_threads(work):
-            # Fills caches and starts threads; counts only for what takes long.
+            # Fills caches and starts threads; counts only for what takes too long to be repeated.
             first = seconds(work)
             usual = first if first > LONG else min(first, seconds(work))
         calls[name] = max(1, round(effort.block / usual))
-        rounds[name] = effort.rounds if first < TOO_LONG else 1
-        if first > LONG:
+        if first > TOO_LONG:
             turns[name].append([first])
+    repeated = [name for name in sides if not turns[name]]
     for _ in range(effort.rounds):
-        for name, work in sides.items():
-            if len(turns[name]) == rounds[name]:
-                continue
+        for name in repeated:
+            work = sides[name]
             time.sleep(effort.pause)
             with on_its_threads(work):
                 if calls[name] > 1:

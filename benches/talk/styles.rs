@@ -77,12 +77,12 @@ pub fn iterators(responsibilities: ArrayView2<f64>, rows: ArrayView2<f64>) -> Mi
     Mixture { weights: weights / total, means, covariances }
 }
 
-/// Components mapped to their moments, each a fold over the rows.
+/// Components mapped to their moments, each of two products with the rows.
 pub fn functional(responsibilities: ArrayView2<f64>, rows: ArrayView2<f64>) -> Mixture {
     collect(responsibilities.axis_iter(Axis(1)).map(|r| moments(r, rows)).collect(), rows.ncols())
 }
 
-/// The same, every component on a thread of its own.
+/// The same, components shared out among threads.
 pub fn parallel(responsibilities: ArrayView2<f64>, rows: ArrayView2<f64>) -> Mixture {
     let components: Vec<_> = responsibilities.axis_iter(Axis(1)).collect();
     collect(components.into_par_iter().map(|r| moments(r, rows)).collect(), rows.ncols())

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use faer::{MatRef, Side};
 use smallvec::SmallVec;
 
+use super::shapes::RECURRENCE;
+
 /// Entries of a packed lower triangle of order `d`: row after row, `[0,0] [1,0] [1,1] …`.
 pub const fn triangle(d: usize) -> usize {
     d * (d + 1) / 2
@@ -120,7 +122,7 @@ pub fn with_room<R>(len: usize, work: impl FnOnce(&mut [f64]) -> R) -> R {
 /// # Errors
 /// The first pivot that is not positive.
 pub fn cholesky(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite> {
-    if d <= SMALL {
+    if d <= RECURRENCE {
         return cholesky_small(matrix, d);
     }
     let factor = MatRef::from_row_major_slice(matrix, d, d).llt(Side::Lower);
@@ -136,9 +138,6 @@ pub fn cholesky(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite>
     }
     Ok(())
 }
-
-/// Up to this order the textbook recurrence is faster than setting up a blocked one.
-const SMALL: usize = 8;
 
 fn cholesky_small(matrix: &mut [f64], d: usize) -> Result<(), NotPositiveDefinite> {
     // The same code, compiled for each order that is usual.
@@ -184,7 +183,7 @@ pub fn inverse_lower(l: &[f64], scale: &[f64], d: usize, inverse: &mut [f64]) {
         4 => by_column(l, scale, 4, inverse),
         5 => by_column(l, scale, 5, inverse),
         6 => by_column(l, scale, 6, inverse),
-        ..=SMALL => by_column(l, scale, d, inverse),
+        ..=RECURRENCE => by_column(l, scale, d, inverse),
         _ => by_row(l, scale, d, inverse),
     }
 }
@@ -271,7 +270,7 @@ pub fn clip_eigenvalues(matrix: &mut [f64], d: usize, floor: f64) {
 const SQUARED: RangeInclusive<f64> = 1e-100..=1e100;
 
 fn clip_scaled(matrix: &mut [f64], d: usize, floor: f64) {
-    if d > SMALL {
+    if d > RECURRENCE {
         let eigen = MatRef::from_row_major_slice(&*matrix, d, d).self_adjoint_eigen(Side::Lower);
         if let Ok(eigen) = eigen {
             let (values, vectors) = (eigen.S().column_vector(), eigen.U());

@@ -22,7 +22,7 @@
 //! | [`transpose`] | rows to lanes and lanes to rows |
 //! | [`density`] | E-step on a block |
 //! | [`statistics`] | sufficient statistics: of a block, and their sum |
-//! | [`small`] | kernels compiled for each small number of features |
+//! | [`small`] | norms and moments compiled for each small number of features |
 //! | [`shapes`] | what is computed how: all crossovers by components, features and registers |
 //! | [`pass`] | one pass over all rows: fixed blocks, fixed tree |
 //! | [`team`] | the caller's thread and others at one list of tasks |

@@ -15,8 +15,10 @@ use super::statistics::Scatter;
 
 /// Features up to which a factor is a packed triangle, and its kernel compiled for their number.
 pub const TRIANGULAR: usize = 6;
-/// Features up to which all sums of a component stay in registers, by a kernel compiled for their number.
+/// Features up to which all sums of a component stay in registers, where there are 32, by a kernel compiled for their number.
 pub const SUMS_IN_REGISTERS: usize = 5;
+/// Order up to which the textbook recurrence factorises a matrix sooner than a blocked one is set up.
+pub const RECURRENCE: usize = 8;
 /// Components from which an origin that they share is worth the differences from it.
 pub const SHARED_ORIGIN: usize = 8;
 /// Components from which a tree can put rows in order, whatever their features, and leaves are long.

@@ -1,5 +1,5 @@
-//! What is compiled for each small number `D` of features: norms and moments whose triangle stays in registers, if they
-//! suffice. Lanes are rows, as many vectors of them as of anything that has one for each row.
+//! Norms and moments compiled for each small number `D` of features, whose triangle stays in registers if these suffice.
+//! Rows are lanes: a slice of vectors has one number for each row.
 
 #![allow(clippy::needless_range_loop)] // Loops over constant ranges become straight vector code.
 
@@ -8,9 +8,12 @@ use pulp::Simd;
 use super::linalg::triangle;
 use super::shapes::{SUMS_IN_REGISTERS, TRIANGULAR};
 
+// As far as the arms below reach.
+const _: () = assert!(TRIANGULAR == 6 && SUMS_IN_REGISTERS == 5);
+
 /// Where norms go.
 pub trait Norms<S: Simd> {
-    /// Takes those of vector `v` of rows.
+    /// Takes the norms of the rows of vector `v`.
     fn set(&mut self, simd: S, v: usize, norm: S::f64s);
 }
 
