@@ -431,7 +431,7 @@ def summary(results: Result) -> list[str]:
         f"at least as good as scikit-learn's n_init=10, tol=1e-6: {by['share_as_good']:.1%} of"
         f" {by['counted']} cases ({by['cases'] - by['counted']} left out of {by['cases']})",
         f"worst difference: {by['worst_difference']:+.1e} per row",
-        f"seconds over n_init=10: {by['time_over_ten_runs']:.3f}, over n_init=1:"
+        f"seconds over n_init=10: {by['time_over_ten_runs']:.3f}, over one run:"
         f" {by['time_over_one_run']:.3f} (geometric means)",
     ]
     elongated, blobs = results["elongated"], results["blobs20"]
